@@ -1,0 +1,103 @@
+"""The typed, frozen description of an experiment: inputs are fields, everything computable is a property."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetFiles:
+    """A data set of one's own: a json in COCO or LVIS layout and the folder that its image paths start from.
+
+    Relative paths start at the data root (PODS_DATASETS, else ./datasets found upward from the experiment).
+    """
+
+    annotations: str
+    images: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What is trained and tested on, and how an image reaches the model."""
+
+    train: str | DatasetFiles = "lvis_v1_train"
+    test: str | DatasetFiles = "lvis_v1_val"
+    sampler: Literal["uniform", "repeat_factor", "instance_repeat_factor"] = "uniform"
+    repeat_threshold: float = 0.001  # t of repeat-factor sampling
+    group_by_aspect: bool = True  # batches hold only wide or only tall images
+    channels: Literal["RGB", "BGR"] = "BGR"  # BGR for the MSRA weights
+    train_sizes: tuple[int, ...] = (640, 672, 704, 736, 768, 800)  # shortest edge, one is drawn per image
+    train_max_size: int = 1333
+    test_size: int = 800
+    test_max_size: int = 1333
+    flip_probability: float = 0.5
+    num_shots: str = ""  # file of class counts below the data root; "" is the data set's own
+    max_images: int = 0  # use only the first so many images; 0 is all
+    workers: int = 4  # loader processes per rank
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Where weights come from, what is trained, and what counts as a detection. Layers are in net.py."""
+
+    init: str = "none"  # a file, detectron2://..., experiment:<name>, or none
+    train_only: tuple[str, ...] = ()  # regular expressions of parameter names; () trains what net.py left trainable
+    pixel_mean: tuple[float, float, float] = (103.53, 116.28, 123.675)  # in the order of data.channels
+    pixel_std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    score_threshold: float = 0.0001  # a detection scores strictly more
+    nms_threshold: float = 0.5
+    detections_per_image: int = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long, how fast, how precisely."""
+
+    iters: int = 180_000
+    drops: tuple[float, ...] = (2 / 3, 8 / 9)  # as fractions of `iters`: the learning rate is divided by ten
+    warmup_iters: int = 1_000
+    warmup_factor: float = 0.001
+    lr: float = 0.02
+    batch_size: int = 16  # over all processes
+    momentum: float = 0.9
+    weight_decay: float = 0.0001
+    clip_norm: float = 0.0  # global L2 norm of all gradients; 0 is off
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+    @property
+    def milestones(self) -> tuple[int, ...]:
+        """Iterations at which the learning rate is divided by ten."""
+        return tuple(round(self.iters * drop) for drop in self.drops)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Test:
+    """How the model is judged."""
+
+    evaluator: Literal["hotcoco", "lvis"] = "hotcoco"
+    tasks: tuple[str, ...] = ("bbox", "segm")
+    max_detections: int = 300  # per image, over all classes
+    pictures: int = 6  # images drawn with their detections after a test
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One experiment. `base` and `written` remember where it came from; they are not part of its identity."""
+
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    schedule: Schedule = field(default_factory=Schedule)
+    test: Test = field(default_factory=Test)
+    seed: int = 0
+    output: str = ""  # "" is outputs/ in the experiment folder
+    checkpoint_every: int = 5_000
+    keep_checkpoints: int = 3
+    log_every: int = 20
+    picture_every: int = 2_000  # iterations between the training pictures in TensorBoard; 0 is never
+    base: Config | None = field(default=None, compare=False, repr=False)
+    written: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+PROVENANCE_FIELDS = ("base", "written")

@@ -1,0 +1,21 @@
+"""Errors that are addressed to the user: what is wrong, where, and what to do next.
+
+The command line prints them without a traceback and exits with status 2. Everything else that is raised is a
+defect of ours and keeps its traceback.
+"""
+
+
+class UserError(ValueError):
+    """A problem that the user can mend; the message names the value, its origin and the remedy."""
+
+
+class ConfigError(UserError):
+    """A config key, a value, or an experiment folder is wrong."""
+
+
+class DataError(UserError):
+    """An annotation file, an image or a detections file is missing or broken."""
+
+
+class WeightsError(UserError):
+    """A checkpoint is missing, unreadable, or does not fit the model."""

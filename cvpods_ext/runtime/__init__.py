@@ -1,0 +1,1 @@
+"""What every layer needs from the machine: files, processes, logging, progress."""
