@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cvpods_ext.errors import ConfigError
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetFiles:
@@ -60,11 +62,23 @@ class Schedule:
     warmup_iters: int = 1_000
     warmup_factor: float = 0.001
     lr: float = 0.02
-    batch_size: int = 16  # over all processes
+    batch_size: int = 16  # images per optimizer step, over all processes
+    images_per_device: int = 2  # at once; what is missing to batch_size is accumulated
     momentum: float = 0.9
     weight_decay: float = 0.0001
     clip_norm: float = 0.0  # global L2 norm of all gradients; 0 is off
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        if min(self.iters, self.batch_size, self.images_per_device) < 1:
+            raise ConfigError("schedule.iters, batch_size and images_per_device must be at least 1")
+        if self.batch_size % self.images_per_device:
+            raise ConfigError(
+                f"schedule.batch_size={self.batch_size} is not a multiple of "
+                f"schedule.images_per_device={self.images_per_device}"
+            )
+        if any(not 0 < drop <= 1 for drop in self.drops) or list(self.drops) != sorted(self.drops):
+            raise ConfigError(f"schedule.drops must be ascending fractions of iters in (0, 1], got {self.drops}")
 
     @property
     def milestones(self) -> tuple[int, ...]:
@@ -84,7 +98,7 @@ class Test:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One experiment. `base` and `written` remember where it came from; they are not part of its identity."""
+    """One experiment. `base`, `written` and `folder` remember where it came from and are not its identity."""
 
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
@@ -98,6 +112,7 @@ class Config:
     picture_every: int = 2_000  # iterations between the training pictures in TensorBoard; 0 is never
     base: Config | None = field(default=None, compare=False, repr=False)
     written: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    folder: str = field(default="", compare=False, repr=False)
 
 
-PROVENANCE_FIELDS = ("base", "written")
+PROVENANCE_FIELDS = ("base", "written", "folder")

@@ -15,9 +15,7 @@ def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Limit (..., 4) boxes to an image of `size` = (height, width); x to [0, width], y to [0, height]."""
     height, width = size
     x1, y1, x2, y2 = boxes.unbind(dim=-1)
-    return torch.stack(
-        (x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height)), dim=-1
-    )
+    return torch.stack((x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height)), dim=-1)
 
 
 def nonempty(boxes: Tensor, threshold: float = 0.0) -> Tensor:

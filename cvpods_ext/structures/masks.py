@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Union
+
 
 import numpy as np
 import pycocotools.mask as coco_mask
 import torch
 from torch import Tensor
 
-Indices = Union[Sequence[int], np.ndarray, Tensor]
+Indices = Sequence[int] | np.ndarray | Tensor
 
 
 def _as_positions(index: Indices) -> np.ndarray:
@@ -144,4 +144,4 @@ class BitMasks:
         return self
 
 
-Masks = Union[PolygonMasks, BitMasks]
+Masks = PolygonMasks | BitMasks

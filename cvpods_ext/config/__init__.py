@@ -1,0 +1,17 @@
+"""Typed experiment configs: a frozen schema, changes as overrides, folders that become experiments."""
+
+from cvpods_ext.config.override import apply_overrides, changes, flatten, override
+from cvpods_ext.config.schema import Config, Data, DatasetFiles, Model, Schedule, Test
+
+__all__ = [
+    "Config",
+    "Data",
+    "DatasetFiles",
+    "Model",
+    "Schedule",
+    "Test",
+    "apply_overrides",
+    "changes",
+    "flatten",
+    "override",
+]

@@ -1,0 +1,92 @@
+"""A folder with config.py and net.py becomes an `Experiment`.
+
+Both files are imported by location under a package name of their own, so that no other module called `config` can be
+taken for them, folder names may hold dots, and a helper in the folder is imported as `from .helper import X`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import sys
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cvpods_ext.config.override import apply_overrides
+from cvpods_ext.config.schema import Config
+from cvpods_ext.config.smoke import shrink
+from cvpods_ext.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A loaded folder: its config as it will run, and where its output goes."""
+
+    folder: Path
+    config: Config
+    overrides: tuple[str, ...] = ()
+    smoke: bool = False
+
+    @property
+    def name(self) -> str:
+        """The folder's name is the experiment's name."""
+        return self.folder.name
+
+    @property
+    def output(self) -> Path:
+        """`output=` if given, else PODS_OUTPUT/<name>, else outputs/ in the folder; a smoke run has its own."""
+        return output_folder(self.folder, self.config.output, self.smoke)
+
+    @property
+    def is_as_published(self) -> bool:
+        """Whether this is the folder's own run: nothing shrunk, nothing overridden, output in its own place."""
+        return not self.smoke and not self.overrides and self.output == self.folder / "outputs"
+
+    def build_model(self) -> Any:
+        """Call the folder's `build_model(cfg)`; returns its torch module."""
+        build: Callable[[Config], Any] | None = getattr(_load(self.folder, "net"), "build_model", None)
+        if build is None:
+            raise ConfigError(f"{self.folder / 'net.py'} does not define build_model(cfg)")
+        return build(self.config)
+
+
+def output_folder(folder: Path, output: str = "", smoke: bool = False) -> Path:
+    """Where the experiment in `folder` writes, see `Experiment.output`."""
+    if output:
+        return (folder / output).resolve()
+    root = os.environ.get("PODS_OUTPUT")
+    base = Path(root).resolve() / folder.name if root else folder / "outputs"
+    return base / "smoke" if smoke else base
+
+
+def load_experiment(folder: str | Path = ".", overrides: Sequence[str] = (), smoke: bool = False) -> Experiment:
+    """Import config.py of `folder`, shrink it for a smoke run if asked, then apply `key=value` overrides."""
+    folder = Path(folder).resolve()
+    for name in ("config.py", "net.py"):
+        if not (folder / name).is_file():
+            raise ConfigError(
+                f"{folder} is not an experiment: {name} is missing. "
+                "Run inside a folder such as playground/lvis1.0/<name>, or pass --dir."
+            )
+    config = getattr(_load(folder, "config"), "config", None)
+    if not isinstance(config, Config):
+        raise ConfigError(f"{folder / 'config.py'} must define `config = override(BASE, ...)`, got {config!r}")
+    config = replace(shrink(config) if smoke else config, folder=str(folder))
+    return Experiment(folder, apply_overrides(config, overrides), tuple(overrides), smoke)
+
+
+def _load(folder: Path, module: str) -> types.ModuleType:
+    """Import `<folder>/<module>.py` as a member of the folder's private package."""
+    package = "pods_experiment_" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    if package not in sys.modules:
+        parent = types.ModuleType(package, f"The experiment in {folder}")
+        parent.__path__ = [str(folder)]
+        sys.modules[package] = parent
+    try:
+        return importlib.import_module(f"{package}.{module}")
+    except ConfigError as error:
+        raise ConfigError(f"{folder / module}.py: {error}") from None

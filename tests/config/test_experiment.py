@@ -1,0 +1,64 @@
+import pytest
+
+from cvpods_ext.config.experiment import load_experiment
+from cvpods_ext.errors import ConfigError
+
+CONFIG = """
+from cvpods_ext.config import Config, override
+from .helper import RATE
+config = override(Config(), schedule=dict(lr=RATE))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("PODS_OUTPUT", raising=False)
+    folder = tmp_path / "mask_rcnn.with.dots.1x"
+    folder.mkdir()
+    (folder / "helper.py").write_text("RATE = 0.5\n")
+    (folder / "config.py").write_text(CONFIG)
+    (folder / "net.py").write_text("def build_model(cfg):\n    return cfg.schedule.lr\n")
+    return folder
+
+
+def test_a_folder_is_loaded_from_anywhere_with_its_helper(folder):
+    experiment = load_experiment(folder)
+    assert experiment.name == "mask_rcnn.with.dots.1x"
+    assert experiment.build_model() == 0.5
+    assert experiment.output == folder / "outputs"
+    assert experiment.is_as_published
+
+
+def test_overrides_and_smoke_are_not_the_published_run(folder):
+    assert load_experiment(folder, ["schedule.lr=1"]).build_model() == 1.0
+    assert not load_experiment(folder, ["schedule.lr=1"]).is_as_published
+    smoke = load_experiment(folder, smoke=True)
+    assert smoke.config.schedule.iters == 20
+    assert smoke.output == folder / "outputs" / "smoke"
+    assert not smoke.is_as_published
+
+
+def test_the_output_folder_can_be_moved(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PODS_OUTPUT", str(tmp_path / "runs"))
+    assert load_experiment(folder).output == tmp_path / "runs" / folder.name
+    assert load_experiment(folder, ["output=there"]).output == folder / "there"
+
+
+def test_two_folders_do_not_share_modules(folder, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.py").write_text("from cvpods_ext.config import Config\nconfig = Config()\n")
+    (other / "net.py").write_text("def build_model(cfg):\n    return 'other'\n")
+    assert load_experiment(folder).build_model() == 0.5
+    assert load_experiment(other).build_model() == "other"
+
+
+def test_a_place_that_is_no_experiment_is_told_so(tmp_path):
+    with pytest.raises(ConfigError, match=r"is not an experiment: config\.py is missing\. Run inside a folder"):
+        load_experiment(tmp_path)
+
+
+def test_a_bad_key_names_the_file(folder):
+    (folder / "config.py").write_text(CONFIG.replace("lr=", "learning_rate="))
+    with pytest.raises(ConfigError, match=r"config\.py: unknown config key 'schedule.learning_rate'"):
+        load_experiment(folder)

@@ -1,0 +1,77 @@
+import pytest
+
+from cvpods_ext.config import Config, DatasetFiles, apply_overrides, changes, flatten, override
+from cvpods_ext.config.override import fingerprint
+from cvpods_ext.errors import ConfigError
+
+
+def test_an_unknown_key_is_answered_with_the_nearest_known_one():
+    with pytest.raises(ConfigError, match=r"unknown config key 'schedule.iter': did you mean 'iters'\?"):
+        override(Config(), schedule=dict(iter=3))
+
+
+def test_an_unknown_section_is_refused():
+    with pytest.raises(ConfigError, match="unknown config key 'shedule': did you mean 'schedule'"):
+        apply_overrides(Config(), ["shedule.iters=3"])
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("schedule.iters=9k", "schedule.iters must be int like 180000, got str '9k'"),
+        ("schedule.iters=True", "schedule.iters must be int"),
+        ("data.sampler=rfs", "must be one of 'uniform', 'repeat_factor'"),
+        ("data.train_sizes=640", r"data.train_sizes must be tuple\[int, ...\] like \(640"),
+        ("model.pixel_mean=(1,2)", "model.pixel_mean must be tuple"),
+        ("lr", "overrides look like schedule.lr=0.01"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_the_expected_type(assignment, message):
+    with pytest.raises(ConfigError, match=message):
+        apply_overrides(Config(), [assignment])
+
+
+def test_ints_become_floats_and_lists_become_tuples():
+    config = apply_overrides(Config(), ["schedule.lr=1", "data.train_sizes=[96, 128]", "output=runs/a"])
+    assert config.schedule.lr == 1.0
+    assert isinstance(config.schedule.lr, float)
+    assert config.data.train_sizes == (96, 128)
+    assert config.output == "runs/a"
+
+
+def test_changes_lists_exactly_what_differs_from_the_base():
+    base = Config()
+    config = override(base, schedule=dict(lr=0.04), data=dict(sampler="repeat_factor"), seed=0)
+    assert changes(config, base) == {
+        "schedule.lr": (0.02, 0.04),
+        "data.sampler": ("uniform", "repeat_factor"),
+    }
+    assert set(config.written) == {"schedule.lr", "data.sampler", "seed"}
+
+
+def test_provenance_is_not_part_of_the_identity():
+    base = Config()
+    assert override(base, seed=0) == base
+    assert fingerprint(override(base, seed=0)) == fingerprint(base)
+    assert fingerprint(override(base, seed=1)) != fingerprint(base)
+    assert not {"base", "written", "folder"} & set(flatten(base))
+
+
+def test_a_data_set_of_ones_own_is_a_pair_of_paths():
+    config = override(Config(), data=dict(train=DatasetFiles(annotations="a.json", images="img")))
+    config = apply_overrides(config, ["data.train.images=other"])
+    assert config.data.train == DatasetFiles(annotations="a.json", images="other")
+    assert flatten(config)["data.train"] == {"annotations": "a.json", "images": "other"}
+
+
+def test_milestones_follow_the_number_of_iterations():
+    assert Config().schedule.milestones == (120_000, 160_000)
+    assert apply_overrides(Config(), ["schedule.iters=90"]).schedule.milestones == (60, 80)
+
+
+@pytest.mark.parametrize(
+    "assignment", ["schedule.iters=0", "schedule.drops=(0.9, 0.5)", "schedule.images_per_device=3"]
+)
+def test_impossible_schedules_are_refused(assignment):
+    with pytest.raises(ConfigError, match="schedule"):
+        apply_overrides(Config(), [assignment])
