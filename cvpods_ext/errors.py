@@ -19,3 +19,7 @@ class DataError(UserError):
 
 class WeightsError(UserError):
     """A checkpoint is missing, unreadable, or does not fit the model."""
+
+
+class TrainingError(UserError):
+    """Training cannot go on: the loss is not finite, or too much of the data is unreadable."""

@@ -85,6 +85,17 @@ class Schedule:
         """Iterations at which the learning rate is divided by ten."""
         return tuple(round(self.iters * drop) for drop in self.drops)
 
+    def split(self, world_size: int) -> tuple[int, int]:
+        """(images at once per process, accumulation steps) that make up `batch_size` over `world_size` processes."""
+        share, rest = divmod(self.batch_size, world_size)
+        at_once = min(self.images_per_device, share)
+        if rest or not at_once or share % at_once:
+            raise ConfigError(
+                f"schedule.batch_size={self.batch_size} cannot be shared evenly by {world_size} processes that take "
+                f"schedule.images_per_device={self.images_per_device} images at once; change one of the three"
+            )
+        return at_once, share // at_once
+
 
 @dataclass(frozen=True, kw_only=True)
 class Test:

@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo demo-seeds test test-slow lint format types check clean
+
+demo: $(STAMP)  ## train and compare four methods on synthetic photos, ten minutes on two CPU cores
+	$(BIN)/pods_demo
+
+demo-seeds: $(STAMP)  ## the same over three seeds: mean and range of every group
+	$(BIN)/pods_demo --seeds 3
+
+test: $(STAMP)  ## the test suite, CPU only, minutes
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)  ## the tests that take minutes each
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+check: lint types test  ## what CI runs
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+$(STAMP): pyproject.toml setup.py tools/install.sh
+	sh tools/install.sh $(VENV)
+	touch $@

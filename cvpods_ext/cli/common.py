@@ -1,0 +1,43 @@
+"""What pods_train and pods_test share: the flags, and how an error reaches the user. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from cvpods_ext.errors import UserError
+
+
+def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
+    """A parser whose help ends in commands to paste."""
+    return argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_run_flags(flags: argparse.ArgumentParser) -> None:
+    """The flags of a command that runs an experiment."""
+    flags.add_argument("--dir", default=".", help="experiment folder (default: the current one)")
+    flags.add_argument("--num-gpus", type=int, metavar="N", help="processes on this machine; 0 runs on the CPU")
+    flags.add_argument("--device", choices=("cuda", "cpu"), help="with cpu, --num-gpus counts CPU processes")
+    flags.add_argument("--num-machines", type=int, default=1, metavar="M", help="machines of this run (default: 1)")
+    flags.add_argument("--machine-rank", type=int, default=0, metavar="R", help="rank of this machine (default: 0)")
+    flags.add_argument("--dist-url", default="", metavar="URL", help="tcp://HOST:PORT of machine 0")
+    flags.add_argument("--smoke", action="store_true", help="shrink images, data and iterations: a minute on a CPU")
+    flags.add_argument("overrides", nargs="*", metavar="key=value", help="change config keys, e.g. schedule.lr=0.01")
+
+
+def guarded(prog: str, body: Callable[[], None]) -> None:
+    """Run a command; a UserError becomes one message and exit status 2, Ctrl-C status 130."""
+    try:
+        body()
+    except UserError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as stop:
+        print(f"{prog}: {stop or 'interrupted'}", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,1 @@
+"""Running an experiment: processes, the training loop, checkpoints, inference."""

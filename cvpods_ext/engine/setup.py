@@ -1,0 +1,61 @@
+"""What happens once before a run: weights are found and loaded, the config is written down, the seed of shared state set."""
+
+from __future__ import annotations
+
+import logging
+
+from torch import nn
+
+from cvpods_ext.config import changes, flatten
+from cvpods_ext.config.experiment import Experiment
+from cvpods_ext.config.override import fingerprint
+from cvpods_ext.errors import WeightsError
+from cvpods_ext.modeling.weights.load import load_into
+from cvpods_ext.modeling.weights.locate import locate
+from cvpods_ext.modeling.weights.reader import read
+from cvpods_ext.runtime.environment import commit, versions
+from cvpods_ext.runtime.files import write_json
+
+logger = logging.getLogger(__name__)
+
+
+def initial_weights(model: nn.Module, experiment: Experiment) -> None:
+    """Load what `model.init` names into `model`, and log the load report.
+
+    A smoke run goes on from scratch where a pretrained file is absent, since it only shows that the parts fit together;
+    the first stage of a two-stage experiment it does need. Raises WeightsError otherwise.
+    """
+    init = experiment.config.model.init
+    try:
+        path = locate(init, experiment.folder, smoke=experiment.smoke)
+    except WeightsError as error:
+        if not experiment.smoke or init.startswith("experiment:"):
+            raise
+        logger.warning("smoke run without pretrained weights: %s", str(error).splitlines()[0])
+        path = None
+    if path is None:
+        logger.info("training from scratch (model.init=%s)", init)
+        return
+    report = load_into(model, read(path).state, source=str(path))
+    logger.info("%s", report.summary())
+
+
+def save_config(experiment: Experiment) -> None:
+    """Write the effective config, its difference from the base, and the environment into the output folder."""
+    config = experiment.config
+    base = config.base or config
+    write_json(
+        experiment.output / "config.json",
+        {
+            "experiment": experiment.name,
+            "config_sha256": fingerprint(config),
+            "changes": {key: list(pair) for key, pair in changes(config, base).items()},
+            "overrides": list(experiment.overrides),
+            "smoke": experiment.smoke,
+            "config": flatten(config),
+            "commit": commit(),
+            "versions": versions(),
+        },
+    )
+    for key, (before, now) in changes(config, base).items():
+        logger.info("config: %s = %r (base: %r)", key, now, before)
