@@ -14,18 +14,18 @@ DETECTRON2_URL = "https://dl.fbaipublicfiles.com/detectron2/"
 _SCRATCH = "or start from scratch with model.init=none"
 
 
-def locate(init: str, experiment_folder: str | Path) -> Path | None:
+def locate(init: str, experiment_folder: str | Path, smoke: bool = False) -> Path | None:
     """The file that `init` means, or None for "none" and "".
 
     `init` is a path (relative to the experiment folder, else to the current one), `detectron2://...`, a URL of a file
-    that is already in a cache, or `experiment:<name>` for the final weights of a neighbouring experiment.
-    WeightsError says where was looked and which command or download mends it.
+    that is already in a cache, or `experiment:<name>` for the final weights of a neighbouring experiment, of its smoke
+    run if this is a `smoke` run. WeightsError says where was looked and which command or download mends it.
     """
     folder = Path(experiment_folder).resolve()
     if init in ("", "none"):
         return None
     if init.startswith("experiment:"):
-        return _experiment(init.removeprefix("experiment:"), folder)
+        return _experiment(init.removeprefix("experiment:"), folder, smoke)
     if url := url_of(init):
         return _cached(init, url)
     return _local(init, folder)
@@ -85,7 +85,7 @@ def _local(init: str, folder: Path) -> Path:
     )
 
 
-def _experiment(name: str, folder: Path) -> Path:
+def _experiment(name: str, folder: Path, smoke: bool) -> Path:
     """The final weights of the experiment in the folder `../<name>`."""
     other = (folder.parent / name).resolve()
     if not (other / "config.py").is_file():
@@ -96,11 +96,12 @@ def _experiment(name: str, folder: Path) -> Path:
             f"model.init='experiment:{name}': there is no experiment in {other}. {hint}"
             f"Name a folder beside {folder.name}, give a file with model.init=<path>, {_SCRATCH}"
         )
-    final = output_folder(other) / "model_final.pth"
+    final = output_folder(other, smoke=smoke) / "model_final.pth"
     if not final.is_file():
+        flags = "--smoke" if smoke else "--num-gpus 8"
         raise WeightsError(
             f"{folder.name} starts from {name}, which has not been trained yet ({final} is absent). Train it first:\n"
-            f"  cd {os.path.relpath(other, folder)} && pods_train --num-gpus 8\n"
+            f"  cd {os.path.relpath(other, folder)} && pods_train {flags}\n"
             f"or give a file with model.init=<path>, {_SCRATCH}"
         )
     return final
