@@ -1,0 +1,183 @@
+"""Which data sets are known by name, where their files lie, and where to get them. Never imports torch.
+
+Files are looked for below one data root: the environment variable PODS_DATASETS, else the nearest folder called
+`datasets` in the experiment folder or above it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cvpods_ext.config.schema import Data, DatasetFiles
+from cvpods_ext.data import category_tables
+from cvpods_ext.errors import ConfigError, DataError
+
+Schema = Literal["lvis", "coco", "own"]
+
+
+@dataclass(frozen=True)
+class Download:
+    """One official file, what it unpacks to below the data root, and its size where the publisher states it."""
+
+    url: str
+    unpacks_to: str
+    size: str = "size not stated"
+
+
+@dataclass(frozen=True)
+class KnownDataset:
+    """A data set with a name of its own; paths are relative to the data root."""
+
+    annotations: str
+    images: str
+    schema: Schema
+    num_classes: int
+    downloads: tuple[Download, ...]
+    table: str = ""  # shipped category facts
+    num_shots: str = ""  # published file of class counts
+
+
+@dataclass(frozen=True)
+class DatasetPaths:
+    """Where a data set lies on this machine.
+
+    In "lvis" an image is the last two components of its coco_url below `images`; otherwise it is its file_name.
+    "own" is a json of the user's in either layout.
+    """
+
+    name: str
+    annotations: Path
+    images: Path
+    schema: Schema
+    root: Path
+
+
+_COCO_IMAGES = (
+    Download("http://images.cocodataset.org/zips/train2017.zip", "coco/train2017", "18 GB"),
+    Download("http://images.cocodataset.org/zips/val2017.zip", "coco/val2017", "1 GB"),
+)
+_LVIS = "https://dl.fbaipublicfiles.com/LVIS"
+_SHOTS = "https://github.com/Megvii-BaseDetection/DisAlign/releases/download/LVIS"
+_SHOTS_V1 = Download(f"{_SHOTS}/num_shots_v1.0.json", "lvis/num_shots_v1.0.json")
+_SHOTS_V05 = Download(f"{_SHOTS}/num_shots_v0.5.npy", "lvis/num_shots_v0.5.npy")
+
+
+def _lvis(json_name: str, version: str, size: str) -> KnownDataset:
+    zipped = Download(f"{_LVIS}/{json_name}.json.zip", f"lvis/{json_name}.json", size)
+    shots = _SHOTS_V1 if version == "v1" else _SHOTS_V05
+    return KnownDataset(
+        annotations=zipped.unpacks_to,
+        images="coco",
+        schema="lvis",
+        num_classes=1203 if version == "v1" else 1230,
+        downloads=(zipped, *_COCO_IMAGES, shots),
+        table=f"lvis_{version}_train",
+        num_shots=shots.unpacks_to,
+    )
+
+
+def _coco(split: str) -> KnownDataset:
+    annotations = f"coco/annotations/instances_{split}2017.json"
+    zipped = Download(
+        "http://images.cocodataset.org/annotations/annotations_trainval2017.zip", annotations, "241 MB"
+    )
+    images = [download for download in _COCO_IMAGES if split in download.url]
+    return KnownDataset(annotations, f"coco/{split}2017", "coco", 80, (zipped, *images))
+
+
+KNOWN: dict[str, KnownDataset] = {
+    "lvis_v1_train": _lvis("lvis_v1_train", "v1", "350 MB, 1.1 GB unpacked"),
+    "lvis_v1_val": _lvis("lvis_v1_val", "v1", "64 MB"),
+    "lvis_v0.5_train": _lvis("lvis_v0.5_train", "v0.5", "size not stated"),
+    "lvis_v0.5_val": _lvis("lvis_v0.5_val", "v0.5", "size not stated"),
+    "coco_2017_train": _coco("train"),
+    "coco_2017_val": _coco("val"),
+}
+
+# COCO has 80 classes whose ids run to 90 with gaps.
+COCO_IDS = tuple(id for id in range(1, 91) if id not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
+COCO_NAMES = tuple(
+    """person;bicycle;car;motorcycle;airplane;bus;train;truck;boat;traffic light;fire hydrant;stop sign
+    parking meter;bench;bird;cat;dog;horse;sheep;cow;elephant;bear;zebra;giraffe;backpack;umbrella;handbag;tie
+    suitcase;frisbee;skis;snowboard;sports ball;kite;baseball bat;baseball glove;skateboard;surfboard
+    tennis racket;bottle;wine glass;cup;fork;knife;spoon;bowl;banana;apple;sandwich;orange;broccoli;carrot
+    hot dog;pizza;donut;cake;chair;couch;potted plant;bed;dining table;toilet;tv;laptop;mouse;remote;keyboard
+    cell phone;microwave;oven;toaster;sink;refrigerator;book;clock;vase;scissors;teddy bear;hair drier
+    toothbrush""".replace("\n    ", ";").split(";")
+)
+
+
+def known(name: str) -> KnownDataset:
+    """The data set called `name`; a ConfigError suggests the nearest name."""
+    if name not in KNOWN:
+        close = difflib.get_close_matches(name, KNOWN, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise ConfigError(
+            f"unknown data set '{name}': {hint}(known: {', '.join(KNOWN)}; "
+            "for data of your own write DatasetFiles(annotations='my.json', images='my_images'))"
+        )
+    return KNOWN[name]
+
+
+def data_root(start: Path | str) -> Path:
+    """PODS_DATASETS if set (relative to the current folder), else the nearest `datasets` from `start` upward."""
+    configured = os.environ.get("PODS_DATASETS")
+    if configured:
+        root = Path(configured).expanduser().resolve()
+        if not root.is_dir():
+            raise DataError(f"PODS_DATASETS={configured} is not a folder; point it at the folder that holds lvis/ and coco/")
+        return root
+    start = Path(start).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "datasets").is_dir():
+            return folder / "datasets"
+    raise DataError(
+        f"no folder called datasets in {start} or above it; create one, or set PODS_DATASETS to your data root "
+        "(`pods_data doctor` lists what belongs there)"
+    )
+
+
+def resolve(dataset: str | DatasetFiles, start: Path | str) -> DatasetPaths:
+    """Absolute paths of a data set seen from the experiment folder `start`; nothing is opened.
+
+    Absolute paths in DatasetFiles need no data root.
+    """
+    if isinstance(dataset, DatasetFiles):
+        annotations, images = Path(dataset.annotations).expanduser(), Path(dataset.images).expanduser()
+        root = (
+            annotations.parent
+            if annotations.is_absolute() and images.is_absolute()
+            else data_root(start)
+        )
+        return DatasetPaths(annotations.stem, root / annotations, root / images, "own", root)
+    entry = known(dataset)
+    root = data_root(start)
+    return DatasetPaths(dataset, root / entry.annotations, root / entry.images, entry.schema, root)
+
+
+def num_classes(data: Data, start: Path | str) -> int:
+    """Foreground classes of the training set; read from the annotations only for data of one's own."""
+    if isinstance(data.train, str):
+        return known(data.train).num_classes
+    return len(_own_categories(data.train, start))
+
+
+def categories(dataset: str | DatasetFiles, start: Path | str) -> tuple[category_tables.Category, ...]:
+    """Categories in label order, from the shipped facts for data sets known by name, else from the json."""
+    if isinstance(dataset, DatasetFiles):
+        return _own_categories(dataset, start)
+    entry = known(dataset)
+    if entry.table:
+        return category_tables.load(entry.table)
+    return tuple(category_tables.Category(id, name) for id, name in zip(COCO_IDS, COCO_NAMES, strict=True))
+
+
+def _own_categories(dataset: DatasetFiles, start: Path | str) -> tuple[category_tables.Category, ...]:
+    # Deferred: only data of one's own needs the annotation reader, which in turn needs this module.
+    from cvpods_ext.data import annotations
+
+    return annotations.load(resolve(dataset, start)).categories
