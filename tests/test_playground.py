@@ -9,6 +9,7 @@ import torch
 
 from cvpods_ext.config import changes, flatten
 from cvpods_ext.config.experiment import load_experiment
+from cvpods_ext.engine.optim import select_trainable
 from shared import shared
 
 PLAYGROUND = Path(__file__).resolve().parents[1] / "playground"
@@ -87,14 +88,16 @@ def test_the_model_builds_without_data_or_memory(folder):
 
 
 @each_experiment
-def test_state_dict_has_the_published_keys_and_shapes(folder):
+def test_state_dict_and_trained_parameters_are_the_published_ones(folder):
     listing = shared("golden/cvpods_keys") / f"{folder.name}.txt"
     if not listing.is_file():
         pytest.skip("no published key list for this folder")
-    published = {}
-    for line in listing.read_text().splitlines():
-        key, _, shape = line.partition(" ")
-        published[key] = shape.strip()
+    rows = [line.split("\t") for line in listing.read_text().splitlines()]
+    experiment = load_experiment(folder)
     with torch.device("meta"):
-        state = load_experiment(folder).build_model().state_dict()
-    assert set(state) == set(published)
+        model = experiment.build_model()
+    select_trainable(model, experiment.config.model.train_only)
+    shapes = {key: str(tuple(value.shape)) for key, value in model.state_dict().items()}
+    assert shapes == {key: shape for key, shape, *_ in rows}
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {key for key, *_, mode in rows if mode == "train"}

@@ -36,7 +36,7 @@ def initial_weights(model: nn.Module, experiment: Experiment) -> None:
     if path is None:
         logger.info("training from scratch (model.init=%s)", init)
         return
-    report = load_into(model, read(path).state, source=str(path))
+    report = load_into(model, read(path), source=str(path))
     logger.info("%s", report.summary())
 
 
