@@ -142,7 +142,7 @@ _TIMM_EVA = (
     (r"(.*\bmlp\.)fc1_x\.(.+)", r"\1w2.\2"),
     (r"(.*\bmlp\.)fc2\.(.+)", r"\1w3.\2"),
     (r"(.*\bmlp\.)norm\.(.+)", r"\1ffn_ln.\2"),
-    (r"(.*\battn\.)norm\.(.+)", r"\1inner_attn_ln.\2"),
+    (r"(.*\battn\.)([qv])_proj\.bias", r"\1\2_bias"),
 )
 
 

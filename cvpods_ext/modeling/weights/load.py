@@ -12,6 +12,7 @@ from cvpods_ext.errors import WeightsError
 from cvpods_ext.modeling.weights.keys import family, match_suffixes, translate
 from cvpods_ext.modeling.weights.reader import Checkpoint
 from cvpods_ext.modeling.weights.report import LoadReport, Mismatch, grouped
+from cvpods_ext.modeling.weights.resample import resample
 from cvpods_ext.modeling.weights.surgery import class_count_note
 
 # Computed from the config, or meaningless without training: neither their absence nor their presence is news.
@@ -22,7 +23,8 @@ def load_into(model: nn.Module, checkpoint: Checkpoint | Mapping[str, Tensor], s
     """Load what fits into `model`, whatever program wrote it, and report what did not.
 
     Names are translated by family, then matched exactly or by their longest suffix. A tensor of another shape is left
-    out; shapes that differ only in dimensions of size 1 are reshaped. `source` is named in reports and errors.
+    out; shapes that differ only in dimensions of size 1 are reshaped, and the patch kernels and position tables of
+    transformers resampled. `source` is named in reports and errors.
     WeightsError, with the model unchanged, if nothing fits or a name is ambiguous.
     """
     state = checkpoint.state if isinstance(checkpoint, Checkpoint) else checkpoint
@@ -73,6 +75,9 @@ def _split_by_shape(
             fitting[name] = value.reshape(shape)
             if value.shape != shape:
                 reshaped.append(name)
+        elif (resampled := resample(name, value, shape)) is not None:
+            fitting[name] = resampled
+            reshaped.append(name)
         else:
             skipped.append(Mismatch(name, tuple(value.shape), tuple(shape)))
     return fitting, reshaped, skipped
