@@ -34,6 +34,8 @@ class Data:
     train_max_size: int = 1333
     test_size: int = 800
     test_max_size: int = 1333
+    lsj_side: int = 0  # large-scale jitter into squares of so many pixels instead of train_sizes; 0 is off
+    lsj_range: tuple[float, float] = (0.1, 2.0)  # of the square that the image is fitted into before the crop
     flip_probability: float = 0.5
     num_shots: str = ""  # file of class counts below the data root; "" is the data set's own
     max_images: int = 0  # use only the first so many images; 0 is all
@@ -49,8 +51,10 @@ class Model:
     pixel_mean: tuple[float, float, float] = (103.53, 116.28, 123.675)  # in the order of data.channels
     pixel_std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     score_threshold: float = 0.0001  # a detection scores strictly more
-    nms_threshold: float = 0.5
+    suppression: Literal["hard", "linear", "gaussian"] = "hard"  # hard NMS, or the decay of Soft-NMS
+    nms_threshold: float = 0.5  # IoU from which hard NMS removes and linear Soft-NMS decays
     detections_per_image: int = 300
+    mask_score_threshold: float = 0.0  # scores times the mean mask probability above it (maskness); 0 is off
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +68,14 @@ class Schedule:
     lr: float = 0.02
     batch_size: int = 16  # images per optimizer step, over all processes
     images_per_device: int = 2  # at once; what is missing to batch_size is accumulated
-    momentum: float = 0.9
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    momentum: float = 0.9  # of SGD
     weight_decay: float = 0.0001
+    decay_norms: bool = False  # weight decay also on weights and offsets of normalisation layers
+    layer_decay: float = 1.0  # each transformer block learns slower than the one above by this factor; 1 is off
     clip_norm: float = 0.0  # global L2 norm of all gradients; 0 is off
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    ema_decay: float = 0.0  # of the running average of parameters and buffers; 0 is off
 
     def __post_init__(self) -> None:
         if min(self.iters, self.batch_size, self.images_per_device) < 1:
@@ -79,6 +87,11 @@ class Schedule:
             )
         if any(not 0 < drop <= 1 for drop in self.drops) or list(self.drops) != sorted(self.drops):
             raise ConfigError(f"schedule.drops must be ascending fractions of iters in (0, 1], got {self.drops}")
+        if not 0 < self.layer_decay <= 1 or not 0 <= self.ema_decay < 1:
+            raise ConfigError(
+                "schedule.layer_decay must be in (0, 1] and schedule.ema_decay in [0, 1), "
+                f"got {self.layer_decay} and {self.ema_decay}"
+            )
 
     @property
     def milestones(self) -> tuple[int, ...]:
@@ -104,6 +117,7 @@ class Test:
     evaluator: Literal["hotcoco", "lvis"] = "hotcoco"
     tasks: tuple[str, ...] = ("bbox", "segm")
     max_detections: int = 300  # per image, over all classes
+    ema: bool = False  # test the running average of the weights instead of the weights
     pictures: int = 6  # images drawn with their detections after a test
 
 
