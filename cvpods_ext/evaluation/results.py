@@ -1,0 +1,76 @@
+"""results.json: one experiment's metrics with the settings and the provenance that they hold under."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cvpods_ext.errors import DataError
+from cvpods_ext.runtime.files import write_json
+
+METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf", "AR", "ARs", "ARm", "ARl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Metrics in percent by task and name, None where there was no ground truth.
+
+    `settings`: evaluator, maximum detections and what else a comparison must know; `changes`: config keys that differ
+    from the base, each as [base value, value here]; `provenance`: version, commit, hashes, seed, weights, devices.
+    """
+
+    experiment: str
+    dataset: str
+    metrics: Mapping[str, Mapping[str, float | None]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, list[Any]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Write atomically; a metric that is not a finite number or None is a DataError."""
+        content = asdict(self)
+        _check(content, Path(path))
+        write_json(path, content)
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """Read and check; keys that this version does not know are a DataError, since they would be lost silently."""
+        path = Path(path)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise DataError(f"{path} is missing. Run pods_test in its experiment folder.") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise DataError(f"{path} is not valid JSON ({error}). Run pods_test again.") from error
+        _check(content, path)
+        return cls(**content)
+
+
+def _check(content: Any, path: Path) -> None:
+    """Raise a DataError that names the file and the key, unless `content` keeps the contract of results.json."""
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds a {type(content).__name__}, not the results of one experiment.")
+    known = set(Results.__dataclass_fields__)
+    missing = [key for key in ("experiment", "dataset", "metrics") if key not in content]
+    unknown = sorted(set(content) - known)
+    if missing or unknown:
+        raise DataError(f"{path}: missing keys {missing}, unknown keys {unknown}. Run pods_test again.")
+    for key, kind in (("experiment", str), ("dataset", str)):
+        if not isinstance(content[key], kind):
+            raise DataError(f"{path}: {key} must be text, got {content[key]!r}. Run pods_test again.")
+    for key in known - {"experiment", "dataset"}:
+        if not isinstance(content.get(key, {}), dict):
+            raise DataError(f"{path}: {key} must be an object, got {content[key]!r}. Run pods_test again.")
+    for task, metrics in content["metrics"].items():
+        if not isinstance(metrics, dict):
+            raise DataError(f"{path}: metrics.{task} must be an object, got {metrics!r}. Run pods_test again.")
+        for name, value in metrics.items():
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if value is not None and not (number and math.isfinite(value)):
+                raise DataError(
+                    f"{path}: metrics.{task}.{name} must be a percentage or null, got {value!r}. Run pods_test again."
+                )
