@@ -167,12 +167,18 @@ def from_eva(state: Mapping[str, Tensor]) -> State:
 
 # ---- which program wrote it -----------------------------------------------------------------------------------------
 
-_PLAIN_RGB = "its images are RGB, normalised with mean (123.675, 116.28, 103.53) and std (58.395, 57.12, 57.375)"
-_TRANSLATORS: Mapping[str, tuple[Callable[[Mapping[str, Tensor]], State], str]] = {
-    "caffe2": (from_caffe2, "its images are BGR, 0 to 255, std 1, and bottlenecks stride in their 1x1 convolution"),
-    "resnet": (from_resnet, f"{_PLAIN_RGB}, and bottlenecks stride in their 3x3 convolution"),
-    "eva02": (from_eva, _PLAIN_RGB),
-    "detectron2": (dict, ""),
+_RGB = "images are RGB, normalised with mean (123.675, 116.28, 103.53) and std (58.395, 57.12, 57.375)"
+_TRANSLATORS: Mapping[str, Callable[[Mapping[str, Tensor]], State]] = {
+    "caffe2": from_caffe2,
+    "resnet": from_resnet,
+    "eva02": from_eva,
+    "detectron2": dict,
+}
+EXPECTATIONS: Mapping[str, str] = {
+    "caffe2": "images are BGR, 0 to 255, std 1, and bottlenecks stride in their 1x1 convolution",
+    "resnet": f"{_RGB}, and bottlenecks stride in their 3x3 convolution",
+    "eva02": _RGB,
+    "detectron2": "",
 }
 
 
@@ -181,18 +187,18 @@ def family(names: Iterable[str]) -> str:
     names = set(names)
     if any(re.fullmatch(r"(res\d_\d+_branch\w+|conv1|conv_rpn\w*|fc6)_w", name) for name in names):
         return "caffe2"
-    if any(re.fullmatch(r"layer1\.0\.conv1\.weight", name) for name in names):
+    if "layer1.0.conv1.weight" in names:
         return "resnet"
-    if any(name.startswith("blocks.0.attn.") for name in names) and "patch_embed.proj.weight" in names:
+    if "patch_embed.proj.weight" in names and any(name.startswith("blocks.0.attn.") for name in names):
         return "eva02"
     return "detectron2"
 
 
 def translate(state: Mapping[str, Tensor]) -> tuple[State, str]:
-    """Rename a state dict of any known family; also say what the weights expect of the input, or ""."""
+    """Rename a state dict of any known family; also give the family, whose EXPECTATIONS the model should meet."""
     state = strip_wrappers(state)
-    translator, expects = _TRANSLATORS[family(state)]
-    return translator(state), expects
+    kind = family(state)
+    return _TRANSLATORS[kind](state), kind
 
 
 # ---- matching names of differing depth ------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cvpods_ext.errors import WeightsError
-from cvpods_ext.modeling.weights.keys import family, match_suffixes, translate
+from cvpods_ext.modeling.weights.keys import EXPECTATIONS, match_suffixes, translate
 from cvpods_ext.modeling.weights.reader import Checkpoint
 from cvpods_ext.modeling.weights.report import LoadReport, Mismatch, grouped
 from cvpods_ext.modeling.weights.resample import resample
@@ -27,10 +27,12 @@ def load_into(model: nn.Module, checkpoint: Checkpoint | Mapping[str, Tensor], s
     transformers resampled. `source` is named in reports and errors.
     WeightsError, with the model unchanged, if nothing fits or a name is ambiguous.
     """
-    state = checkpoint.state if isinstance(checkpoint, Checkpoint) else checkpoint
-    versions = checkpoint.metadata.get("versions", {}) if isinstance(checkpoint, Checkpoint) else {}
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = Checkpoint(dict(checkpoint), {}, "torch")
+    versions = {name.removeprefix("module."): v for name, v in checkpoint.metadata.get("versions", {}).items()}
     try:
-        translated, expects = translate(state)
+        translated, kind = translate(checkpoint.state)
+        kind = checkpoint.metadata.get("family", kind)  # a converted file remembers where it came from
         theirs = {name: value.shape for name, value in translated.items()}
         target = model.state_dict()
         ours = {name: value.shape for name, value in target.items()}
@@ -40,8 +42,9 @@ def load_into(model: nn.Module, checkpoint: Checkpoint | Mapping[str, Tensor], s
     fitting, reshaped, skipped = _split_by_shape(matches, translated, ours)
     if not fitting:
         raise WeightsError(_nothing_fits(source, translated, ours, skipped))
-    notes = [f"{source} is of the {family(state)} family: {expects}"] if expects else []
-    notes += _stride_note(model, family(state))
+    expects = EXPECTATIONS.get(kind)
+    notes = [f"{source} comes from the {kind} family: {expects}"] if expects else []
+    notes += _stride_note(model, kind)
     notes += _fit_frozen_norms(model, fitting, versions)
     notes += class_count_note(skipped)
     model.load_state_dict(fitting, strict=False)

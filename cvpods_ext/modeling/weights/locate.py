@@ -67,8 +67,8 @@ def _cached(init: str, url: str) -> Path:
     looked = "\n".join(f"  {candidate}" for candidate in candidates)
     raise WeightsError(
         f"the weights {init!r} are not on this machine. Looked for\n{looked}\n"
-        f"Download {url}\nand put it at {candidates[-1]}, "
-        f"or anywhere below a folder named by PODS_WEIGHTS as {Path(urlparse(url).path).name}, {_SCRATCH}"
+        f"Run `pods_weights fetch {init}`, or download {url}\nand put it at {candidates[-1]}, "
+        f"or into a folder of yours that PODS_WEIGHTS names, {_SCRATCH}"
     )
 
 

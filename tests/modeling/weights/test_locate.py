@@ -73,7 +73,8 @@ def test_absent_zoo_weights_name_the_download_and_the_place_to_put_them(home, tm
     message = str(caught.value)
     url = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-50.pkl"
     target = cache_candidates(url)[-1]
-    assert f"Download {url}\nand put it at {target}" in message
+    assert f"download {url}\nand put it at {target}" in message
+    assert f"pods_weights fetch {ZOO}" in message
     assert "model.init=none" in message
     assert str(home / ".torch/iopath_cache/detectron2") in message
     put(target)

@@ -1,0 +1,278 @@
+"""pods_weights: look into weights files, compare them, convert them, fetch them. Help imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from cvpods_ext.cli.common import guarded, parser
+from cvpods_ext.errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    import torch
+
+    from cvpods_ext.modeling.weights import Checkpoint
+    from cvpods_ext.modeling.weights.surgery import Category
+
+EXAMPLES = """\
+  pods_weights inspect model_final.pth                        modules, shapes, number of classes, who wrote it
+  pods_weights inspect R-50.pkl --all --filter res5           every tensor whose name holds res5
+  pods_weights inspect model.pth --fits playground/lvis1.0    which experiments the file fits
+  pods_weights diff a.pth b.safetensors                       names, shapes and values that differ
+  pods_weights convert R-50.pkl R-50.safetensors              our names, a format that can hold only tensors
+  pods_weights convert coco.pth lvis.safetensors --from-categories coco_2017_train --to-categories lvis_v1_train
+                                                              keep the class rows that both data sets share
+  pods_weights fetch detectron2://ImageNetPretrained/MSRA/R-50.pkl"""
+
+
+def main() -> None:
+    """Entry point of pods_weights."""
+    flags = parser("pods_weights", "Inspect, compare, convert and fetch weights (.pth, .pkl, .safetensors).", EXAMPLES)
+    commands = flags.add_subparsers(dest="command", required=True, metavar="inspect | diff | convert | fetch")
+    inspect = commands.add_parser("inspect", help="what is in a file, and which experiments it fits")
+    inspect.add_argument("file")
+    inspect.add_argument("--all", action="store_true", help="one row for each tensor instead of each module")
+    inspect.add_argument("--filter", default="", metavar="TEXT", help="only names that contain TEXT")
+    inspect.add_argument("--fits", metavar="FOLDER", help="compare with every experiment below FOLDER")
+    diff = commands.add_parser("diff", help="how two files differ; exit status 1 if they do")
+    diff.add_argument("first")
+    diff.add_argument("second")
+    convert = commands.add_parser("convert", help="write a .safetensors file under our names")
+    convert.add_argument("file")
+    convert.add_argument("out", help="new .safetensors file")
+    convert.add_argument("--ema", action="store_true", help="take the averaged weights of the file")
+    for end in ("from", "to"):
+        convert.add_argument(f"--{end}-categories", metavar="DATASET", help="data set name, annotation .json, or .csv")
+    fetch = commands.add_parser("fetch", help="download into our cache, where model.init finds it")
+    fetch.add_argument("address", help="detectron2://... or https://...")
+    arguments = flags.parse_args()
+    command = {"inspect": _inspect, "diff": _diff, "convert": _convert, "fetch": _fetch}[arguments.command]
+    guarded("pods_weights", lambda: command(arguments))
+
+
+def _console() -> Console:
+    """Wide when piped, so that names are never cut."""
+    return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+# ---- inspect --------------------------------------------------------------------------------------------------------
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from cvpods_ext.modeling.weights.keys import EXPECTATIONS, translate
+    from cvpods_ext.modeling.weights.reader import read
+
+    checkpoint = read(arguments.file)
+    state, kind = translate(checkpoint.state)
+    kind = checkpoint.metadata.get("family", kind)
+    out = _console()
+    out.print(
+        f"{arguments.file}: {checkpoint.format} file, {kind} family, {len(state)} tensors, {_count(state)} values"
+    )
+    if EXPECTATIONS.get(kind):
+        out.print(f"trained so that {EXPECTATIONS[kind]}")
+    if checkpoint.ema:
+        out.print(f"also holds {len(checkpoint.ema)} averaged (EMA) tensors: pods_weights convert --ema takes those")
+    for name, value in checkpoint.metadata.items():
+        if isinstance(value, str | int | float):
+            out.print(f"{name}: {str(value)[:120]}", markup=False)
+    chosen = {name: value for name, value in state.items() if arguments.filter in name}
+    out.print(_tensor_table(chosen) if arguments.all else _module_table(chosen))
+    if arguments.fits:
+        out.print(_fit_table(state, Path(arguments.fits)))
+
+
+def _count(state: Mapping[str, torch.Tensor]) -> str:
+    return f"{sum(value.numel() for value in state.values()):,}"
+
+
+def _tensor_table(state: Mapping[str, torch.Tensor]) -> Table:
+    table = Table("tensor", "shape", "type", box=None)
+    for name, value in state.items():
+        table.add_row(name, str(list(value.shape)), str(value.dtype).removeprefix("torch."))
+    return table
+
+
+def _module_table(state: Mapping[str, torch.Tensor]) -> Table:
+    """One row for each module three levels deep: tensors, values, the shape of its last weight."""
+    table = Table("module", box=None)
+    for heading in ("tensors", "values", "last shape"):
+        table.add_column(heading, justify="right")
+    modules: dict[str, dict[str, torch.Tensor]] = {}
+    for name, value in state.items():
+        parts = name.split(".")
+        modules.setdefault(".".join(parts[: min(3, max(1, len(parts) - 1))]), {})[name] = value
+    for module, tensors in modules.items():
+        matrices = [value for value in tensors.values() if value.ndim > 1] or list(tensors.values())
+        table.add_row(module, str(len(tensors)), _count(tensors), str(list(matrices[-1].shape)))
+    return table
+
+
+def _fit_table(state: Mapping[str, torch.Tensor], root: Path) -> Table:
+    """Compare names and shapes with every experiment below `root`, built without memory; best fit first."""
+    import torch
+
+    from cvpods_ext.config.experiment import load_experiment
+    from cvpods_ext.errors import UserError
+    from cvpods_ext.modeling.weights import load_into
+
+    folders = sorted(path.parent for path in root.rglob("config.py") if (path.parent / "net.py").is_file())
+    if not folders:
+        raise ConfigError(
+            f"no experiment (config.py with net.py) below {root}; give a folder such as playground/lvis1.0"
+        )
+    shapes = {name: value.to("meta") for name, value in state.items()}
+    rows = []
+    for folder in folders:
+        try:
+            with torch.device("meta"):
+                model = load_experiment(folder).build_model()
+            report = load_into(model, shapes, str(folder))
+            counts = (len(report.loaded), len(report.missing), len(report.skipped), len(report.unexpected))
+            rows.append((-counts[0] + sum(counts[1:]), folder, tuple(map(str, counts))))
+        except UserError as error:
+            rows.append((1 << 30, folder, ("0", str(error).splitlines()[0][:60], "", "")))
+    table = Table("experiment", "loads", "missing", "other shape", "only in file", box=None)
+    for _, folder, cells in sorted(rows):
+        table.add_row(str(folder.relative_to(root)), *cells)
+    return table
+
+
+# ---- diff -----------------------------------------------------------------------------------------------------------
+
+
+def _diff(arguments: argparse.Namespace) -> None:
+    from cvpods_ext.modeling.weights.keys import translate
+    from cvpods_ext.modeling.weights.reader import read
+
+    first, second = (translate(read(file).state)[0] for file in (arguments.first, arguments.second))
+    table = Table("tensor", arguments.first, arguments.second, "largest difference", box=None)
+    equal = 0
+    for name in [*first, *(name for name in second if name not in first)]:
+        cells = _difference(first.get(name), second.get(name))
+        equal += cells is None
+        if cells:
+            table.add_row(name, *cells)
+    out = _console()
+    out.print(f"{equal} tensors are equal, {table.row_count} differ")
+    if table.row_count:
+        out.print(table)
+        sys.exit(1)
+
+
+def _difference(first: torch.Tensor | None, second: torch.Tensor | None) -> tuple[str, str, str] | None:
+    """How two tensors of one name differ, or None; NaN equals NaN."""
+    import torch
+
+    def describe(value: torch.Tensor | None) -> str:
+        return "-" if value is None else f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+
+    if first is None or second is None or first.shape != second.shape:
+        return describe(first), describe(second), ""
+    if first.dtype == second.dtype and torch.equal(first, second):
+        return None
+    distance = torch.nan_to_num((first.double() - second.double()).abs(), nan=0.0)
+    unequal_nan = bool((first.double().isnan() != second.double().isnan()).any())
+    if first.dtype == second.dtype and not unequal_nan and not distance.any():
+        return None
+    return describe(first), describe(second), "NaN in one only" if unequal_nan else f"{float(distance.max()):.3g}"
+
+
+# ---- convert --------------------------------------------------------------------------------------------------------
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from cvpods_ext.modeling.weights.reader import read
+    from cvpods_ext.modeling.weights.surgery import carry_over, match_categories
+    from cvpods_ext.modeling.weights.writer import converted, write_safetensors
+
+    if not arguments.out.endswith(".safetensors"):
+        raise WeightsError(f"the new file must end in .safetensors, got {arguments.out!r}")
+    if bool(arguments.from_categories) != bool(arguments.to_categories):
+        raise WeightsError("--from-categories and --to-categories belong together: give both or none")
+    checkpoint = _chosen(read(arguments.file), arguments)
+    state, metadata = converted(checkpoint, Path(arguments.file).name)
+    out = _console()
+    if arguments.from_categories:
+        theirs, ours = _categories(arguments.from_categories), _categories(arguments.to_categories)
+        rows = match_categories(theirs, ours)
+        state = carry_over(state, rows, len(theirs))
+        shared = int((rows >= 0).sum())
+        out.print(f"{shared} of {len(ours)} classes keep their rows; the other {len(ours) - shared} start at zero")
+    write_safetensors(arguments.out, state, metadata)
+    out.print(f"wrote {arguments.out}: {len(state)} tensors, {_count(state)} values")
+
+
+def _chosen(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Checkpoint:
+    from dataclasses import replace
+
+    if not arguments.ema:
+        return checkpoint
+    if not checkpoint.ema:
+        raise WeightsError(f"{arguments.file} holds no averaged weights; leave --ema out")
+    return replace(checkpoint, state=checkpoint.ema, ema={})
+
+
+def _categories(text: str) -> list[Category]:
+    """Categories in label order: of a data set known by name, an annotation json, or a csv with id and name."""
+    from cvpods_ext.data import catalog
+    from cvpods_ext.modeling.weights.surgery import Category
+
+    path = Path(text)
+    if path.suffix not in (".json", ".csv"):
+        return [Category(category.name) for category in catalog.categories(text, Path.cwd())]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            if path.suffix == ".json":
+                rows = json.load(file)["categories"]
+            else:
+                rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+        rows = sorted(rows, key=lambda row: int(row["id"]))
+        return [Category(row["name"], row.get("synset") or "", tuple(row.get("synonyms") or ())) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{text} gives no categories with id and name ({type(error).__name__}: {error})") from None
+
+
+# ---- fetch ----------------------------------------------------------------------------------------------------------
+
+
+def _fetch(arguments: argparse.Namespace) -> None:
+    import urllib.error
+
+    from torch.hub import download_url_to_file
+
+    from cvpods_ext.modeling.weights.locate import cache_candidates, url_of
+    from cvpods_ext.runtime.files import atomic_path
+
+    url = url_of(arguments.address)
+    if url is None:
+        raise WeightsError(f"{arguments.address!r} is no address; it should start with detectron2:// or https://")
+    found = next((path for path in cache_candidates(url) if path.is_file()), None)
+    if found:
+        _console().print(f"already here: {found}")
+        return
+    target = cache_candidates(url)[-1]
+    try:
+        with atomic_path(target) as temporary:
+            download_url_to_file(url, str(temporary), progress=sys.stderr.isatty())
+            _check(temporary, url)
+    except (urllib.error.URLError, OSError) as error:
+        raise WeightsError(f"cannot fetch {url} ({error}). Download it elsewhere and put it at {target}") from None
+    _console().print(f"fetched {target}")
+
+
+def _check(downloaded: Path, url: str) -> None:
+    from cvpods_ext.modeling.weights.reader import read
+
+    try:
+        read(downloaded)
+    except WeightsError as error:
+        raise WeightsError(f"what {url} sent is no weights file, nothing was kept: {error}") from None
