@@ -54,7 +54,7 @@ class Model:
     suppression: Literal["hard", "linear", "gaussian"] = "hard"  # hard NMS, or the decay of Soft-NMS
     nms_threshold: float = 0.5  # IoU from which hard NMS removes and linear Soft-NMS decays
     detections_per_image: int = 300
-    mask_score_threshold: float = 0.0  # scores times the mean mask probability above it (maskness); 0 is off
+    maskness_threshold: float = 0.0  # scores times the mean of the mask probabilities above it; 0 is off
 
 
 @dataclass(frozen=True, kw_only=True)
