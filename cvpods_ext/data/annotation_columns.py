@@ -80,9 +80,7 @@ class AnnotationColumns:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._files = {
-            name: _FlatFile(folder / name, code, _TYPES[code]) for name, code in _COLUMNS.items()
-        }
+        self._files = {name: _FlatFile(folder / name, code, _TYPES[code]) for name, code in _COLUMNS.items()}
         self.rings_dropped = 0
 
     def add(self, annotation: Any) -> None:

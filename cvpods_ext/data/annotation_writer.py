@@ -202,9 +202,7 @@ def _image_arrays(images: ImageColumns, category_ids: np.ndarray) -> list[Any]:
         ids, starts = images.id_lists(key)
         labels = lookup(category_ids, ids)
         known = labels >= 0
-        arrays.append(
-            _lists(ragged.starts_of(known)[starts], pa.array(labels[known].astype(np.int32)))
-        )
+        arrays.append(_lists(ragged.starts_of(known)[starts], pa.array(labels[known].astype(np.int32))))
     return arrays
 
 

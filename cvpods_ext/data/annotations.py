@@ -29,7 +29,8 @@ class Instances:
     """Annotations of one image as the json has them, crowds included.
 
     boxes (n, 4) float64 XYXY; labels (n,) int64; areas (n,) float64; crowd (n,) bool; annotation_ids (n,) int64.
-    `polygons` are n lists of flat float32 arrays x, y, ..., empty where `rle` (COCO compressed counts) is not.
+    Masks are polygons, laid out as in `structures.PolygonMasks` (vertices (V, 2) float32), or COCO compressed counts in
+    `rle`, b"" for an instance with polygons; both are empty in a data set of boxes only.
     """
 
     boxes: np.ndarray
@@ -37,7 +38,9 @@ class Instances:
     areas: np.ndarray
     crowd: np.ndarray
     annotation_ids: np.ndarray
-    polygons: list[list[np.ndarray]]
+    vertices: np.ndarray
+    polygon_starts: np.ndarray
+    instance_starts: np.ndarray
     rle: list[bytes]
 
     def __len__(self) -> int:
@@ -74,7 +77,9 @@ class Annotations:
             reader = pa.ipc.open_file(pa.memory_map(str(self.arrow), "r"))
             return [reader.get_batch(i) for i in range(reader.num_record_batches)]
         except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"annotation cache {self.arrow} is unreadable ({error}); delete it, it will be made again") from error
+            raise DataError(
+                f"annotation cache {self.arrow} is unreadable ({error}); delete it, it will be made again"
+            ) from error
 
     @cached_property
     def _metadata(self) -> dict[str, Any]:
@@ -123,8 +128,7 @@ class Annotations:
         """Labels of all annotations; 13 bytes an annotation, built when first asked for."""
         counts = np.concatenate([np.diff(b.column("label").offsets.to_numpy()) for b in self._batches])
         labels, crowd = (
-            np.concatenate([b.column(name).values.to_numpy() for b in self._batches])
-            for name in ("label", "crowd")
+            np.concatenate([b.column(name).values.to_numpy() for b in self._batches]) for name in ("label", "crowd")
         )
         return AnnotationIndex(np.repeat(np.arange(len(counts)), counts), labels, crowd.astype(bool))
 
@@ -161,18 +165,17 @@ class Annotations:
         """All annotations of one image."""
         batch, row = self._row(position)
         boxes = _slice(batch.column("box"), row).flatten().to_numpy().reshape(-1, 4)
-        per_instance = _slice(batch.column("polygons"), row)
-        polygons = [
-            [_slice(rings, ring).to_numpy() for ring in range(len(rings))]
-            for rings in (_slice(per_instance, i) for i in range(len(per_instance)))
-        ]
+        polygons, instance_starts = _nested(_slice(batch.column("polygons"), row))
+        coordinates, coordinate_starts = _nested(polygons)
         return Instances(
             boxes=boxes,
             labels=self._list("label", position).astype(np.int64),
             areas=self._list("area", position),
             crowd=self._list("crowd", position).astype(bool),
             annotation_ids=self._list("annotation_id", position),
-            polygons=polygons,
+            vertices=coordinates.to_numpy().reshape(-1, 2),
+            polygon_starts=coordinate_starts // 2,
+            instance_starts=instance_starts,
             rle=_slice(batch.column("rle"), row).to_pylist(),
         )
 
@@ -181,6 +184,12 @@ def _slice(lists: pa.ListArray, row: int) -> pa.Array:
     """The values of one row, without a copy."""
     start, stop = lists.offsets[row].as_py(), lists.offsets[row + 1].as_py()
     return lists.values[start:stop]
+
+
+def _nested(lists: pa.ListArray) -> tuple[pa.Array, np.ndarray]:
+    """One level down: the values of all rows and where each row starts among them, (rows + 1,) int64."""
+    offsets = lists.offsets.to_numpy().astype(np.int64)
+    return lists.values[offsets[0] : offsets[-1]], offsets - offsets[0]
 
 
 def load(paths: DatasetPaths) -> Annotations:

@@ -82,9 +82,7 @@ def _lvis(json_name: str, version: str, size: str) -> KnownDataset:
 
 def _coco(split: str) -> KnownDataset:
     annotations = f"coco/annotations/instances_{split}2017.json"
-    zipped = Download(
-        "http://images.cocodataset.org/annotations/annotations_trainval2017.zip", annotations, "241 MB"
-    )
+    zipped = Download("http://images.cocodataset.org/annotations/annotations_trainval2017.zip", annotations, "241 MB")
     images = [download for download in _COCO_IMAGES if split in download.url]
     return KnownDataset(annotations, f"coco/{split}2017", "coco", 80, (zipped, *images))
 
@@ -129,7 +127,9 @@ def data_root(start: Path | str) -> Path:
     if configured:
         root = Path(configured).expanduser().resolve()
         if not root.is_dir():
-            raise DataError(f"PODS_DATASETS={configured} is not a folder; point it at the folder that holds lvis/ and coco/")
+            raise DataError(
+                f"PODS_DATASETS={configured} is not a folder; point it at the folder that holds lvis/ and coco/"
+            )
         return root
     start = Path(start).resolve()
     for folder in (start, *start.parents):
@@ -148,11 +148,7 @@ def resolve(dataset: str | DatasetFiles, start: Path | str) -> DatasetPaths:
     """
     if isinstance(dataset, DatasetFiles):
         annotations, images = Path(dataset.annotations).expanduser(), Path(dataset.images).expanduser()
-        root = (
-            annotations.parent
-            if annotations.is_absolute() and images.is_absolute()
-            else data_root(start)
-        )
+        root = annotations.parent if annotations.is_absolute() and images.is_absolute() else data_root(start)
         return DatasetPaths(annotations.stem, root / annotations, root / images, "own", root)
     entry = known(dataset)
     root = data_root(start)

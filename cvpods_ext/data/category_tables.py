@@ -28,7 +28,6 @@ def load(table: str) -> tuple[Category, ...]:
     text = files("cvpods_ext.data").joinpath("tables", f"{table}.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
     categories = [
-        Category(int(r["id"]), r["name"], r["frequency"], int(r["image_count"]), int(r["instance_count"]))
-        for r in rows
+        Category(int(r["id"]), r["name"], r["frequency"], int(r["image_count"]), int(r["instance_count"])) for r in rows
     ]
     return tuple(sorted(categories, key=lambda category: category.id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def read_categories(entries: list[Any], path: Path) -> tuple[Category, ...]:
             )
         )
     categories.sort(key=lambda category: category.id)
-    for first, second in zip(categories, categories[1:], strict=False):
+    for first, second in itertools.pairwise(categories):
         if first.id == second.id:
             raise DataError(f"{path}: category id {first.id} is given twice ('{first.name}' and '{second.name}')")
     return tuple(categories)

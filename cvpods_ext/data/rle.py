@@ -26,7 +26,8 @@ def compress(segmentation: Mapping[str, Any]) -> tuple[bytes, tuple[int, int]] |
     if int(runs.sum()) != height * width:
         return None
     if packed is None:
-        packed = coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)["counts"]
+        encoded: Any = coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
+        packed = bytes(encoded["counts"])
     return packed, (height, width)
 
 

@@ -1,0 +1,107 @@
+"""Class counts in the published `num_shots` formats, and where the counts of an experiment come from.
+
+`num_shots_v0.5.npy` is a one-dimensional integer array in label order; `num_shots_v1.0.json` a flat list of
+category id, count, category id, count, ...
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cvpods_ext.config.schema import Data
+from cvpods_ext.data import annotations as annotation_files
+from cvpods_ext.data import catalog, category_tables, statistics
+from cvpods_ext.errors import ConfigError, DataError
+from cvpods_ext.runtime.files import atomic_path, write_json, write_text
+
+logger = logging.getLogger(__name__)
+
+
+def class_counts(data: Data, start: Path | str) -> torch.Tensor:
+    """(num_classes,) float32 counts of the training set, all positive, for losses and calibration.
+
+    Taken from the file that `data.num_shots` names, else the data set's published num_shots file if it lies below
+    the data root, else the shipped LVIS table (images per class), else counted from the training json (images).
+    """
+    counts, source = _find(data, start)
+    categories = catalog.categories(data.train, start)
+    if len(counts) != len(categories):
+        raise DataError(
+            f"{source} has counts for {len(counts)} classes, but {data.train} has {len(categories)} categories; "
+            "make it again with `pods_data num-shots`"
+        )
+    empty = [category.name for category, count in zip(categories, counts, strict=True) if count <= 0]
+    if empty:
+        shown = ", ".join(empty[:8]) + (", ..." if len(empty) > 8 else "")
+        raise DataError(
+            f"{source}: {len(empty)} of {len(counts)} classes have no training sample ({shown}), so they cannot be "
+            "weighted; add samples or remove the categories"
+        )
+    logger.info("class counts: %s", source)
+    return torch.from_numpy(counts.astype(np.float32))
+
+
+def _find(data: Data, start: Path | str) -> tuple[np.ndarray, str]:
+    """Counts and where they are from."""
+    if data.num_shots:
+        named = Path(data.num_shots).expanduser()
+        path = named if named.is_absolute() else catalog.data_root(start) / named
+        if not path.is_file():
+            raise ConfigError(
+                f"data.num_shots={data.num_shots}: {path} does not exist; write it with `pods_data num-shots`"
+            )
+        return read(path), str(path)
+    if isinstance(data.train, str):
+        entry = catalog.known(data.train)
+        published = _in_data_root(entry.num_shots, start)
+        if published is not None:
+            return read(published), str(published)
+        if entry.table:
+            table = category_tables.load(entry.table)
+            counts = np.array([category.image_count for category in table])
+            return counts, f"shipped table {entry.table} (images per class)"
+    annotations = annotation_files.load(catalog.resolve(data.train, start))
+    counts = statistics.class_counts(annotations, "image")
+    return counts, f"images per class counted in {annotations.paths.annotations}"
+
+
+def _in_data_root(relative: str, start: Path | str) -> Path | None:
+    try:
+        path = catalog.data_root(start) / relative
+    except DataError:  # no data on this machine, for instance when a model is only built
+        return None
+    return path if relative and path.is_file() else None
+
+
+def read(path: Path) -> np.ndarray:
+    """(num_classes,) int64 from either format, in label order. Never unpickles."""
+    try:
+        values = np.load(path, allow_pickle=False) if path.suffix == ".npy" else json.loads(path.read_text())
+        flat = np.asarray(values)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not a num_shots file ({error}); write it with `pods_data num-shots`") from error
+    if path.suffix != ".npy":
+        if flat.ndim != 1 or len(flat) % 2 or flat.dtype.kind != "i":
+            raise DataError(f"{path} must be a flat list of whole numbers: category id, count, category id, count, ...")
+        flat = flat.reshape(-1, 2)[:, 1]  # written by ascending id; the ids themselves are not trusted
+    if flat.ndim != 1 or flat.dtype.kind not in "iu":
+        raise DataError(f"{path} must hold a one-dimensional array of whole numbers, got {flat.dtype} {flat.shape}")
+    return flat.astype(np.int64)
+
+
+def write(path: Path, counts: np.ndarray, category_ids: np.ndarray, origin: dict[str, object]) -> None:
+    """Write (num_classes,) counts in the format of the suffix, and `origin` beside it as `<name>.origin.json`."""
+    if path.suffix == ".npy":
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, counts.astype(np.int64), allow_pickle=False)
+    elif path.suffix == ".json":
+        pairs = np.stack((category_ids, counts), axis=1)
+        write_text(path, json.dumps(pairs.reshape(-1).tolist()) + "\n")
+    else:
+        raise ConfigError(f"a num_shots file ends in .npy or .json, got {path}")
+    write_json(path.with_name(path.name + ".origin.json"), origin)
