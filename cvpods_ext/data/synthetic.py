@@ -42,7 +42,7 @@ ASPECTS = ((1.0, 0.75), (0.75, 1.0), (1.0, 1.0), (1.0, 0.66))  # (width, height)
 ASPECT_SHARES = (0.5, 0.22, 0.14, 0.14)
 SMALLEST_IMAGE = 48
 JPEG_QUALITY = 92
-UNFINISHED = ".synthetic-unfinished"  # present while images are being drawn
+UNFINISHED = ".synthetic-unfinished"  # beside the images while they are being drawn
 FORMAT = 1  # raised when the same options would draw other pictures
 
 
@@ -103,7 +103,7 @@ def generate(root: str | Path, *, workers: int = 0, **options: Any) -> Synthetic
     labels_by_popularity = np.array([codes.index(code) for code in by_popularity])
     scene_of_class = rng.integers(max(2, settings.num_classes // 10), size=settings.num_classes)
     marker = files.root / "coco" / UNFINISHED
-    write_text(marker, "")
+    write_text(marker, _recipe(settings))
     written = {}
     for split, count, first_id in (
         ("train", settings.images_train, 1),
@@ -162,6 +162,11 @@ def _files(root: Path, settings: SyntheticOptions) -> SyntheticFiles:
     )
 
 
+def _recipe(settings: SyntheticOptions) -> str:
+    """What the unfinished set will be, so that only the same command goes on with it."""
+    return json.dumps({"format": FORMAT, **dataclasses.asdict(settings)})
+
+
 def _is_complete(files: SyntheticFiles, settings: SyntheticOptions) -> bool:
     """Whether this very set is already there; DataError when its place is taken by something else."""
     remedy = "give another folder, or delete what is there first"
@@ -169,8 +174,8 @@ def _is_complete(files: SyntheticFiles, settings: SyntheticOptions) -> bool:
     if not files.train.exists():  # written after val and the images
         taken = next((path for folder in jpegs for path in sorted(folder.glob("*"))[:1]), None)
         marker = files.root / "coco" / UNFINISHED
-        if taken is not None and not marker.exists():
-            raise DataError(f"{taken} is not part of a synthetic set and would be mixed with one; {remedy}")
+        if taken is not None and not (marker.exists() and marker.read_text(encoding="utf-8") == _recipe(settings)):
+            raise DataError(f"{taken} does not belong to this synthetic set and would be mixed with it; {remedy}")
         return False
     try:
         info = json.loads(files.train.read_text(encoding="utf-8"))["info"]

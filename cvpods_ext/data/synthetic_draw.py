@@ -18,7 +18,7 @@ SUPERSAMPLING = 2
 MIN_SIDE = 14.0  # pixels; below, a texture cannot be told from another
 MEDIAN_SIDE, LARGE_SIDE = 0.05, 0.45  # of the longer image side: LVIS median, and a cap near its 95% quantile
 MIN_VISIBLE = 0.7  # of an object's pixels; placements that hide more of another one are refused
-ATTEMPTS = 12  # placements tried for an object before it is made smaller
+ATTEMPTS = 6  # placements tried for an object before it is made smaller
 SIMPLIFY = 0.3  # pixels that a simplified outline may be off
 
 
@@ -53,7 +53,7 @@ def draw_image(
     one; None means that no place was left for that object.
     """
     height, width = size
-    canvas = _background(rng, height * SUPERSAMPLING, width * SUPERSAMPLING, scene)
+    canvas = _background(rng, height, width, scene).repeat(SUPERSAMPLING, axis=0).repeat(SUPERSAMPLING, axis=1)
     owners = _OwnerMap(canvas.shape[:2])
     places = []
     for label in labels:
@@ -92,36 +92,52 @@ class _OwnerMap:
     def __init__(self, shape: tuple[int, int]) -> None:
         self.owner = np.full(shape, -1, dtype=np.int16)
         self.poses: list[_Pose] = []
+        self.drawn = np.zeros(0, dtype=np.int64)  # pixels of each object
+        self.visible = np.zeros(0, dtype=np.int64)  # and how many of them are not covered
 
     def claim(self, pose: _Pose) -> int:
         """Lay a new object on top; its number."""
+        pixels = int(pose.mask.sum())
+        self.visible = np.append(self.visible - self._hidden(pose), pixels)
+        self.drawn = np.append(self.drawn, pixels)
         self.owner[pose.window()][pose.mask] = len(self.poses)
         self.poses.append(pose)
         return len(self.poses) - 1
 
     def accepts(self, pose: _Pose) -> bool:
         """Whether all objects below would stay visible to MIN_VISIBLE, and none would get a hole."""
-        covered = np.unique(self.owner[pose.window()][pose.mask])
-        for below in covered[covered >= 0].tolist():
-            rows, columns = self.poses[below].window()
-            visible = self.owner[rows, columns] == below
-            x, y = pose.corner[0] - columns.start, pose.corner[1] - rows.start
-            ys, xs = np.nonzero(pose.mask)
-            ys, xs = ys + y, xs + x
-            inside = (ys >= 0) & (xs >= 0) & (ys < visible.shape[0]) & (xs < visible.shape[1])
-            visible[ys[inside], xs[inside]] = False
-            if visible.sum() < MIN_VISIBLE * self.poses[below].mask.sum() or _has_hole(visible):
-                return False
-        return True
+        hidden = self._hidden(pose)
+        if (self.visible - hidden < MIN_VISIBLE * self.drawn).any():
+            return False
+        return not any(_has_hole(self._left_of(below, pose)) for below in np.flatnonzero(hidden).tolist())
+
+    def _hidden(self, pose: _Pose) -> np.ndarray:
+        """How many pixels of each object the new one covers."""
+        covered = self.owner[pose.window()][pose.mask]
+        return np.bincount(covered[covered >= 0], minlength=len(self.poses))
+
+    def _left_of(self, below: int, pose: _Pose) -> np.ndarray:
+        """Bitmap, in its own window, of what would be left of object `below`."""
+        rows, columns = self.poses[below].window()
+        left = self.owner[rows, columns] == below
+        own_rows, own_columns = pose.window()
+        top, end = max(rows.start, own_rows.start), min(rows.stop, own_rows.stop)
+        start, stop = max(columns.start, own_columns.start), min(columns.stop, own_columns.stop)
+        over = pose.mask[
+            top - own_rows.start : end - own_rows.start, start - own_columns.start : stop - own_columns.start
+        ]
+        left[top - rows.start : end - rows.start, start - columns.start : stop - columns.start] &= ~over
+        return left
 
     def visible_polygons(self, index: int) -> list[list[float]]:
         """The drawn outline itself while nothing covers it, else what is left of it, in image pixels."""
         pose = self.poses[index]
-        visible = self.owner[pose.window()] == index
-        if (visible == pose.mask).all():
+        if self.visible[index] == self.drawn[index]:
             rings = [pose.outline / SUPERSAMPLING]
         else:
-            rings = [_simplify((ring + pose.corner) / SUPERSAMPLING) for ring in _rings(visible)]
+            rings = [
+                _simplify((ring + pose.corner) / SUPERSAMPLING) for ring in _rings(self.owner[pose.window()] == index)
+            ]
         return [np.round(ring, 2).reshape(-1).tolist() for ring in rings if len(ring) >= 3]
 
 
@@ -170,7 +186,7 @@ def _rings(mask: np.ndarray) -> list[np.ndarray]:
 
 def _has_hole(mask: np.ndarray) -> bool:
     """Whether background is enclosed, which polygons could not say: holes turn the other way round than pieces."""
-    turns = {bool(signed_area(ring) > 0) for ring in _rings(mask)}
+    turns = {signed_area(ring) > 0 for ring in _rings(mask)}
     return len(turns) > 1
 
 
@@ -213,9 +229,10 @@ def _paint(rng: np.random.Generator, canvas: np.ndarray, pose: _Pose, code: Clas
     x, y = x - pose.centre[0], y - pose.centre[1]
     u = (np.cos(pose.angle) * x - np.sin(pose.angle) * y) / pose.half[0]
     v = (np.sin(pose.angle) * x + np.cos(pose.angle) * y) / pose.half[1]
-    base = np.array(COLOURS[code.colour][1], dtype=float)
-    base = base * rng.uniform(1 - 0.25 * difficulty, 1.0) + rng.normal(0, 22 * difficulty, size=3)
-    other = base * 0.35 if base.mean() > 95 else base * 0.4 + 140  # dark on bright, bright on dark
+    nominal = np.array(COLOURS[code.colour][1], dtype=float)
+    darker = nominal.mean() > 90  # dark stripes on a bright class, bright ones on a dark class
+    base = nominal * rng.uniform(1 - 0.25 * difficulty, 1.0) + rng.normal(0, 22 * difficulty, size=3)
+    other = base * 0.35 if darker else base * 0.4 + 140
     strength = 1.0 - 0.5 * difficulty * rng.random()
     second = base + strength * (other - base)
     shade = 1.0 - 0.18 * (0.5 + 0.5 * v)  # light from above

@@ -12,7 +12,9 @@ import numpy as np
 from scipy.special import ndtri
 
 # Share of images with 1, 2, ... classes (LVIS v0.5 train); a geometric tail up to 20 holds the rest.
-CLASSES_PER_IMAGE = np.array([0.219, 0.198, 0.161, 0.132, 0.101, 0.072, 0.048, 0.029] + [0.012 * 0.7**k for k in range(12)])
+CLASSES_PER_IMAGE = np.array(
+    [0.219, 0.198, 0.161, 0.132, 0.101, 0.072, 0.048, 0.029] + [0.012 * 0.7**k for k in range(12)]
+)
 LOG_SPREAD = 2.162  # standard deviation of ln(images per class), LVIS v1 train
 CAP_OVER_MEAN = 6.6  # the most frequent LVIS v1 class has 1,977 images, the mean class 300
 RARE_SHARE, COMMON_SHARE = 337 / 1203, 461 / 1203  # of the classes, LVIS v1
@@ -69,7 +71,7 @@ def frequency_thresholds(counts: np.ndarray) -> tuple[int, int]:
 
 
 def frequency_groups(counts: np.ndarray, thresholds: tuple[int, int]) -> list[str]:
-    """"r", "c" or "f" for each class."""
+    """ "r", "c" or "f" for each class."""
     rare, common = thresholds
     return ["r" if count <= rare else "c" if count <= common else "f" for count in counts.tolist()]
 
