@@ -18,18 +18,33 @@ def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.stack((x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height)), dim=-1)
 
 
+def clip_to(boxes: Tensor, limits: Tensor) -> Tensor:
+    """Limit (..., 4) boxes to images of different size: `limits` (..., 4) = width, height, width, height."""
+    return torch.minimum(boxes.clamp(min=0), limits)
+
+
 def nonempty(boxes: Tensor, threshold: float = 0.0) -> Tensor:
     """(N, 4) -> (N,) bool: both sides strictly longer than `threshold`."""
     return (boxes[:, 2] - boxes[:, 0] > threshold) & (boxes[:, 3] - boxes[:, 1] > threshold)
 
 
+def iou(first: Tensor, second: Tensor) -> Tensor:
+    """(..., 4), (..., 4) -> (...) intersection over union, broadcasting; exactly 0 where boxes do not meet, never NaN.
+
+    Works in few buffers, since first and second may broadcast to millions of pairs.
+    """
+    x1, y1, x2, y2 = first.unbind(dim=-1)
+    u1, v1, u2, v2 = second.unbind(dim=-1)
+    intersection = torch.minimum(x2, u2).sub_(torch.maximum(x1, u1)).clamp_(min=0)
+    intersection.mul_(torch.minimum(y2, v2).sub_(torch.maximum(y1, v1)).clamp_(min=0))
+    union = ((x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1)).sub_(intersection)
+    ratio = torch.div(intersection, union, out=union)
+    return ratio.masked_fill_(intersection <= 0, 0)
+
+
 def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
-    """(N, 4), (M, 4) -> (N, M) intersection over union; exactly 0 where boxes do not meet, never NaN."""
-    top_left = torch.maximum(first[:, None, :2], second[None, :, :2])
-    bottom_right = torch.minimum(first[:, None, 2:], second[None, :, 2:])
-    intersection = (bottom_right - top_left).clamp_(min=0).prod(dim=2)
-    union = area(first)[:, None] + area(second)[None, :] - intersection
-    return torch.where(intersection > 0, intersection / union, torch.zeros_like(intersection))
+    """(N, 4), (M, 4) -> (N, M) intersection over union."""
+    return iou(first[:, None], second[None])
 
 
 def scale(boxes: Tensor, x: float, y: float) -> Tensor:

@@ -1,0 +1,1 @@
+"""Feature extractors: image -> list of maps, fine to coarse."""

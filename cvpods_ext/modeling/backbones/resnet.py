@@ -1,0 +1,162 @@
+"""ResNet (https://arxiv.org/abs/1512.03385) and ResNeXt (https://arxiv.org/abs/1611.05431), named as in detectron2.
+
+Shapes: B = images, C = channels, H, W = rows and columns of the padded image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cvpods_ext.errors import ConfigError
+from cvpods_ext.modeling.layers import Conv2d, init_msra
+
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How many blocks, how wide their output, and how wide the 3x3 convolution inside a bottleneck."""
+
+    blocks: int
+    channels: int
+    width: int
+
+
+class Stem(nn.Module):
+    """7x7 convolution and max pool, each of stride 2."""
+
+    def __init__(self, channels: int, norm: str) -> None:
+        super().__init__()
+        self.conv1 = Conv2d(3, channels, 7, stride=2, norm=norm, relu=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, C, H / 4, W / 4)."""
+        return F.max_pool2d(self.conv1(images), kernel_size=3, stride=2, padding=1)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut (depths 18 and 34)."""
+
+    def __init__(self, in_channels: int, stage: Stage, *, stride: int, norm: str) -> None:
+        super().__init__()
+        channels = stage.channels
+        self.shortcut = Conv2d(in_channels, channels, 1, stride=stride, norm=norm) if in_channels != channels else None
+        self.conv1 = Conv2d(in_channels, channels, 3, stride=stride, norm=norm, relu=True)
+        self.conv2 = Conv2d(channels, channels, 3, norm=norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) -> (B, C, H / stride, W / stride)."""
+        residual = x if self.shortcut is None else self.shortcut(x)
+        return F.relu_(self.conv2(self.conv1(x)).add_(residual))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (grouped in ResNeXt), 1x1 convolution beside a shortcut (depth 50 and more).
+
+    The MSRA weights carry the stride in the first 1x1, torchvision's in the 3x3: weights of one kind load into the
+    other without complaint and cost several AP.
+    """
+
+    def __init__(
+        self, in_channels: int, stage: Stage, *, stride: int, norm: str, groups: int, stride_in_1x1: bool
+    ) -> None:
+        super().__init__()
+        channels, width = stage.channels, stage.width
+        first, second = (stride, 1) if stride_in_1x1 else (1, stride)
+        self.shortcut = Conv2d(in_channels, channels, 1, stride=stride, norm=norm) if in_channels != channels else None
+        self.conv1 = Conv2d(in_channels, width, 1, stride=first, norm=norm, relu=True)
+        self.conv2 = Conv2d(width, width, 3, stride=second, groups=groups, norm=norm, relu=True)
+        self.conv3 = Conv2d(width, channels, 1, norm=norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) -> (B, C, H / stride, W / stride)."""
+        residual = x if self.shortcut is None else self.shortcut(x)
+        return F.relu_(self.conv3(self.conv2(self.conv1(x))).add_(residual))
+
+
+class ResNet(nn.Module):
+    """Stem and stages res2, res3, ... of any width; `resnet` builds the published ones.
+
+    `freeze_at` counts the leading parts that are not trained: 1 is the stem, 2 the stem and res2, 0 none.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        *,
+        stem_channels: int = 64,
+        bottleneck: bool = True,
+        norm: str = "FrozenBN",
+        groups: int = 1,
+        stride_in_1x1: bool = True,
+        freeze_at: int = 2,
+    ) -> None:
+        super().__init__()
+        self.stem = Stem(stem_channels, norm)
+        channels = stem_channels
+        self.names = tuple(f"res{i}" for i in range(2, 2 + len(stages)))
+        for i, (name, stage) in enumerate(zip(self.names, stages, strict=True)):
+            blocks = []
+            for block in range(stage.blocks):
+                stride = 2 if i > 0 and block == 0 else 1
+                if bottleneck:
+                    made = Bottleneck(
+                        channels,
+                        stage,
+                        stride=stride,
+                        norm=norm,
+                        groups=groups,
+                        stride_in_1x1=stride_in_1x1,
+                    )
+                else:
+                    made = BasicBlock(channels, stage, stride=stride, norm=norm)
+                blocks.append(made)
+                channels = stage.channels
+            self.add_module(name, nn.Sequential(*blocks))
+        self.channels = tuple(stage.channels for stage in stages)
+        self.strides = tuple(4 * 2**i for i in range(len(stages)))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                init_msra(module)
+        for part in [self.stem, *map(self.get_submodule, self.names)][:freeze_at]:
+            part.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> one map per stage, (B, channels[i], H / strides[i], W / strides[i])."""
+        x = self.stem(images)
+        maps = []
+        for name in self.names:
+            x = self.get_submodule(name)(x)
+            maps.append(x)
+        return maps
+
+
+def resnet(
+    depth: int = 50,
+    *,
+    norm: str = "FrozenBN",
+    groups: int = 1,
+    width_per_group: int = 64,
+    stride_in_1x1: bool = True,
+    freeze_at: int = 2,
+) -> ResNet:
+    """A ResNet of published shape; ResNeXt-101 32x8d is depth 101, groups 32, width_per_group 8, stride_in_1x1 off."""
+    if depth not in BLOCKS:
+        raise ConfigError(f"ResNet depth {depth} does not exist: choose one of {', '.join(map(str, BLOCKS))}")
+    bottleneck = depth >= 50
+    stages = [
+        Stage(blocks, (256 if bottleneck else 64) * 2**i, groups * width_per_group * 2**i)
+        for i, blocks in enumerate(BLOCKS[depth])
+    ]
+    return ResNet(
+        stages,
+        bottleneck=bottleneck,
+        norm=norm,
+        groups=groups,
+        stride_in_1x1=stride_in_1x1,
+        freeze_at=freeze_at,
+    )

@@ -1,0 +1,103 @@
+"""From a pooled box to the mask of one class (Mask R-CNN, https://arxiv.org/abs/1703.06870).
+
+Shapes: M = instances, D = width, S = pooled side (14), C = classes (1 if class-agnostic).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cvpods_ext.modeling.layers import Conv2d, init_msra
+from cvpods_ext.modeling.pooling import RoIPooler
+
+INSTANCES_AT_ONCE = 64  # the upsampled features of so many instances fit into a processor's cache
+
+
+class MaskPredictor(nn.Module):
+    """A linear classifier of pixels per class, evaluated only for the class that is asked for.
+
+    A 1x1 convolution to C channels would compute C - 1 channels that neither the loss nor the test ever reads.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_classes, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+        nn.init.normal_(self.weight, std=0.001)
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """(M, D, H, W), labels (M,) -> (M, H, W) logits of that class."""
+        if len(self.weight) == 1:
+            labels = torch.zeros_like(labels)
+        kernel = self.weight.flatten(1)[labels][:, None]
+        logits = torch.bmm(kernel, features.flatten(2)) + self.bias[labels][:, None, None]
+        return logits.view(len(features), *features.shape[2:])
+
+
+class NormalizedMaskPredictor(nn.Module):
+    """Pixels are classified by cosine similarity, the companion of a cosine box classifier (no bias)."""
+
+    def __init__(self, in_channels: int, num_classes: int, *, scale: float = 20.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_classes, in_channels, 1, 1))
+        self.scale = scale
+        nn.init.normal_(self.weight, std=0.001)
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """(M, D, H, W), labels (M,) -> (M, H, W) logits within [-scale, scale]."""
+        if len(self.weight) == 1:
+            labels = torch.zeros_like(labels)
+        kernel = F.normalize(self.weight.flatten(1).float(), dim=1)[labels][:, None]
+        pixels = F.normalize(features.flatten(2).float(), dim=1)
+        return (self.scale * torch.bmm(kernel, pixels)).view(len(features), *features.shape[2:])
+
+
+class MaskHead(nn.Module):
+    """Pools a box, then convolutions `mask_fcn1`..., a transposed convolution and the predictor."""
+
+    def __init__(
+        self,
+        channels: int,
+        strides: Sequence[int],
+        predictor: nn.Module,
+        *,
+        width: int = 256,
+        convs: int = 4,
+        norm: str = "",
+        resolution: int = 14,
+    ) -> None:
+        super().__init__()
+        self.pooler = RoIPooler(resolution, strides)
+        self.num_convs = convs
+        self.mask_size = 2 * resolution
+        for i in range(convs):
+            self.add_module(f"mask_fcn{i + 1}", Conv2d(channels, width, 3, norm=norm, relu=True))
+            init_msra(self.get_submodule(f"mask_fcn{i + 1}"))
+            channels = width
+        self.deconv = nn.ConvTranspose2d(channels, width, 2, stride=2)
+        init_msra(self.deconv)
+        self.predictor = predictor
+
+    def forward(self, features: Sequence[Tensor], boxes: Tensor, image: Tensor, labels: Tensor) -> Tensor:
+        """Pyramid, boxes (M, 4), image (M,), labels (M,) -> (M, 2 S, 2 S) logits of the given class."""
+        x = self.pooler(features, boxes, image)
+        for i in range(self.num_convs):
+            x = self.get_submodule(f"mask_fcn{i + 1}")(x)
+        if torch.is_grad_enabled() or len(x) <= INSTANCES_AT_ONCE:
+            return self._upsample(x, labels)
+        parts = zip(x.split(INSTANCES_AT_ONCE), labels.split(INSTANCES_AT_ONCE), strict=True)
+        return torch.cat([self._upsample(part, part_labels) for part, part_labels in parts])
+
+    def _upsample(self, x: Tensor, labels: Tensor) -> Tensor:
+        return self.predictor(F.relu_(self.deconv(x)), labels).float()
+
+
+def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Mean binary cross entropy over all pixels of (M, H, W); 0 and connected to the graph if M is 0."""
+    if len(logits) == 0:
+        return logits.sum() * 0
+    return F.binary_cross_entropy_with_logits(logits, truth)

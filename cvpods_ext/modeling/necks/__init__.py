@@ -1,0 +1,1 @@
+"""Modules that turn a backbone's maps into one pyramid of equal width."""

@@ -1,0 +1,42 @@
+"""RoIAlign over a pyramid (Mask R-CNN, https://arxiv.org/abs/1703.06870; level rule of FPN, equation 1).
+
+Shapes: R = RoIs of the batch, B = images, C = channels, S = output cells per side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from cvpods_ext.structures import boxes as box_ops
+
+CANONICAL_SIDE, CANONICAL_LEVEL = 224, 4  # a box of ImageNet's usual size is read from p4
+
+
+class RoIPooler:
+    """Cuts every box out of the level that suits its size: sides below 112 pixels from p2, 448 and more from p5."""
+
+    def __init__(self, size: int, strides: Sequence[int]) -> None:
+        self.size = size
+        self.strides = tuple(strides)
+        self.lowest = self.strides[0].bit_length() - 1
+
+    def levels(self, boxes: Tensor) -> Tensor:
+        """(R, 4) -> (R,) position of the level in `strides`."""
+        side = box_ops.area(boxes).clamp(min=0).sqrt()
+        level = torch.floor(CANONICAL_LEVEL + torch.log2(side / CANONICAL_SIDE + 1e-8)) - self.lowest
+        return level.clamp(0, len(self.strides) - 1).to(torch.int64)
+
+    def __call__(self, features: Sequence[Tensor], boxes: Tensor, image_of_roi: Tensor) -> Tensor:
+        """Maps (B, C, H, W) per level, boxes (R, 4) in image pixels, image_of_roi (R,) -> (R, C, S, S), same order."""
+        rois = torch.cat((image_of_roi[:, None].to(boxes.dtype), boxes), dim=1)
+        levels = self.levels(boxes)
+        positions = [(levels == i).nonzero()[:, 0] for i in range(len(self.strides))]
+        pooled = [
+            roi_align(map_, rois[where], self.size, 1 / stride, sampling_ratio=0, aligned=True)
+            for map_, stride, where in zip(features, self.strides, positions, strict=False)
+        ]
+        return torch.cat(pooled)[torch.cat(positions).argsort()]

@@ -1,0 +1,137 @@
+"""From class scores and boxes to what is reported: selection, suppression, masks in the original picture.
+
+Shapes: R = RoIs of one image, C = foreground classes, P = candidate pairs, M = detections, S = side of a mask (28).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pycocotools.mask as coco_mask
+import torch
+from torch import Tensor
+
+from cvpods_ext.modeling.nms import first_survivors
+from cvpods_ext.structures import Detections, Targets
+from cvpods_ext.structures import boxes as box_ops
+
+Size = tuple[int, int]
+Decode = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What counts as a detection: scores strictly above the threshold, suppression IoU, number per image."""
+
+    score_threshold: float = 0.0001
+    nms_threshold: float = 0.5
+    limit: int = 300
+
+
+@dataclass
+class RawDetections:
+    """Detections of one image in the pixels of the network's input, best first.
+
+    boxes (M, 4), scores (M,), labels (M,), mask_probabilities (M, S, S) or None.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    mask_probabilities: Tensor | None = None
+
+
+def select(scores: Tensor, decode: Decode, limit: Tensor, selection: Selection) -> RawDetections:
+    """The best pairs of RoI and class, after suppression within each class.
+
+    scores (R, C); `decode` maps rows (P,) and classes (P,) to boxes (P, 4), which are clipped to `limit`
+    (4,) = width, height, width, height. Pairs with a
+    score or box that is not finite are dropped. Only as many of the best pairs as the answer depends on are decoded
+    and compared, so a low threshold over a thousand classes costs little.
+    """
+    flat = scores.flatten()
+    passing = ((flat > selection.score_threshold) & flat.isfinite()).nonzero()[:, 0]
+    values = flat[passing]
+    take = 4 * selection.limit
+    while True:
+        best, where = values.topk(min(take, len(values)))
+        rows = torch.div(passing[where], scores.shape[1], rounding_mode="floor")
+        classes = passing[where] % scores.shape[1]
+        boxes = decode(rows, classes)
+        finite = boxes.isfinite().all(dim=1)
+        boxes, best, classes = box_ops.clip_to(boxes[finite], limit), best[finite], classes[finite]
+        keep = first_survivors(boxes, classes, selection.nms_threshold, selection.limit)
+        if len(keep) == selection.limit or take >= len(values):
+            return RawDetections(boxes[keep], best[keep], classes[keep])
+        take *= 4
+
+
+def finish(raw: RawDetections, target: Targets) -> Detections:
+    """Move to original pixels, drop what became empty there, paste and encode masks; may run in a worker thread.
+
+    `target` tells the size of the network's input and of the original picture.
+    """
+    height, width = target.original_size
+    scaled = box_ops.scale(raw.boxes.float().cpu(), width / target.size[1], height / target.size[0])
+    scaled = box_ops.clip(scaled, target.original_size)
+    keep = box_ops.nonempty(scaled)
+    masks = None
+    if raw.mask_probabilities is not None:
+        masks = encode_masks(raw.mask_probabilities.float().cpu()[keep], scaled[keep], target.original_size)
+    return Detections(
+        boxes=scaled[keep],
+        scores=raw.scores.cpu()[keep],
+        labels=raw.labels.cpu()[keep],
+        image_id=target.image_id,
+        size=target.original_size,
+        masks=masks,
+    )
+
+
+def encode_masks(probabilities: Tensor, boxes: Tensor, size: Size) -> list[dict[str, Any]]:
+    """Paste (M, S, S) probabilities into boxes (M, 4) of a picture of `size` and encode as COCO RLE, one at a time.
+
+    Pixels are read bilinearly at their centres, zero outside, and belong to the mask from 0.5 on. Only the rectangle
+    of the box is ever rasterised, so memory is one rectangle and not M pictures.
+    """
+    encoded: list[Any] = []
+    for probability, box in zip(probabilities.numpy(), boxes.numpy(), strict=True):
+        (x0, columns), (y0, rows) = (
+            _weights(box[0], box[2], size[1], len(probability)),
+            _weights(box[1], box[3], size[0], len(probability)),
+        )
+        pasted = (columns @ probability.T) @ rows.T >= 0.5  # (width, height): RLE runs down the columns
+        encoded.append({"size": list(size), "counts": _run_lengths(pasted, x0, y0, size)})
+    return cast(list[dict[str, Any]], coco_mask.frPyObjects(encoded, *size)) if encoded else []
+
+
+def _weights(low: np.float32, high: np.float32, length: int, side: int) -> tuple[int, np.ndarray]:
+    """First pixel of the box along one axis, and the bilinear weights (pixels, side) of the mask's cells there."""
+    first, last = max(int(np.floor(low)) - 1, 0), min(int(np.ceil(high)) + 1, length)
+    centres = np.arange(first, last, dtype=np.float32) + np.float32(0.5)
+    unit = (centres - low) / (high - low) * np.float32(2) - np.float32(1)
+    position = ((unit + np.float32(1)) * np.float32(side) - np.float32(1)) / np.float32(2)
+    distance = np.abs(position[:, None] - np.arange(side, dtype=np.float32))
+    return first, np.maximum(np.float32(1) - distance, np.float32(0))
+
+
+def _run_lengths(mask: np.ndarray, x0: int, y0: int, size: Size) -> np.ndarray:
+    """Column-major run lengths, starting with zeros, of a (width, height) bool rectangle placed at x0, y0."""
+    width, height = mask.shape
+    padded = np.zeros((width, height + 1), dtype=np.int8)
+    padded[:, :height] = mask
+    change = np.flatnonzero(np.diff(padded.ravel(), prepend=np.int8(0)))
+    column, row = np.divmod(change, height + 1)
+    position = (x0 + column) * size[0] + y0 + row
+    # a run that reaches the bottom and one that starts at the top of the next column are one run
+    joined = np.flatnonzero(position[1:] == position[:-1])
+    position = np.delete(position, np.concatenate((joined, joined + 1)))
+    return np.diff(position, prepend=0, append=size[0] * size[1])
+
+
+def finish_all(raw: Sequence[RawDetections], targets: Sequence[Targets]) -> list[Detections]:
+    """`finish` for every image of a batch."""
+    return [finish(one, target) for one, target in zip(raw, targets, strict=True)]
