@@ -36,8 +36,8 @@ class KnownDataset:
     images: str
     schema: Schema
     num_classes: int
+    table: str  # shipped category facts
     downloads: tuple[Download, ...]
-    table: str = ""  # shipped category facts
     num_shots: str = ""  # published file of class counts
 
 
@@ -74,8 +74,8 @@ def _lvis(json_name: str, version: str, size: str) -> KnownDataset:
         images="coco",
         schema="lvis",
         num_classes=1203 if version == "v1" else 1230,
-        downloads=(zipped, *_COCO_IMAGES, shots),
         table=f"lvis_{version}_train",
+        downloads=(zipped, *_COCO_IMAGES, shots),
         num_shots=shots.unpacks_to,
     )
 
@@ -84,7 +84,7 @@ def _coco(split: str) -> KnownDataset:
     annotations = f"coco/annotations/instances_{split}2017.json"
     zipped = Download("http://images.cocodataset.org/annotations/annotations_trainval2017.zip", annotations, "241 MB")
     images = [download for download in _COCO_IMAGES if split in download.url]
-    return KnownDataset(annotations, f"coco/{split}2017", "coco", 80, (zipped, *images))
+    return KnownDataset(annotations, f"coco/{split}2017", "coco", 80, "coco_2017", (zipped, *images))
 
 
 KNOWN: dict[str, KnownDataset] = {
@@ -95,18 +95,6 @@ KNOWN: dict[str, KnownDataset] = {
     "coco_2017_train": _coco("train"),
     "coco_2017_val": _coco("val"),
 }
-
-# COCO has 80 classes whose ids run to 90 with gaps.
-COCO_IDS = tuple(id for id in range(1, 91) if id not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
-COCO_NAMES = tuple(
-    """person;bicycle;car;motorcycle;airplane;bus;train;truck;boat;traffic light;fire hydrant;stop sign
-    parking meter;bench;bird;cat;dog;horse;sheep;cow;elephant;bear;zebra;giraffe;backpack;umbrella;handbag;tie
-    suitcase;frisbee;skis;snowboard;sports ball;kite;baseball bat;baseball glove;skateboard;surfboard
-    tennis racket;bottle;wine glass;cup;fork;knife;spoon;bowl;banana;apple;sandwich;orange;broccoli;carrot
-    hot dog;pizza;donut;cake;chair;couch;potted plant;bed;dining table;toilet;tv;laptop;mouse;remote;keyboard
-    cell phone;microwave;oven;toaster;sink;refrigerator;book;clock;vase;scissors;teddy bear;hair drier
-    toothbrush""".replace("\n    ", ";").split(";")
-)
 
 
 def known(name: str) -> KnownDataset:
@@ -166,10 +154,7 @@ def categories(dataset: str | DatasetFiles, start: Path | str) -> tuple[category
     """Categories in label order, from the shipped facts for data sets known by name, else from the json."""
     if isinstance(dataset, DatasetFiles):
         return _own_categories(dataset, start)
-    entry = known(dataset)
-    if entry.table:
-        return category_tables.load(entry.table)
-    return tuple(category_tables.Category(id, name) for id, name in zip(COCO_IDS, COCO_NAMES, strict=True))
+    return category_tables.load(known(dataset).table)
 
 
 def _own_categories(dataset: DatasetFiles, start: Path | str) -> tuple[category_tables.Category, ...]:

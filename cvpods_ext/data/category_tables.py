@@ -1,11 +1,11 @@
-"""The shipped facts about the LVIS training sets: names, frequency groups and counts of every category."""
+"""The shipped facts about public data sets: names of all categories and, for LVIS, frequency groups and counts."""
 
 from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,17 @@ class Category:
 
 @cache
 def load(table: str) -> tuple[Category, ...]:
-    """Rows of a shipped table, `lvis_v1_train` or `lvis_v0.5_train`, in the order of category ids."""
-    text = files("cvpods_ext.data").joinpath("tables", f"{table}.csv").read_text(encoding="utf-8")
+    """Rows of a shipped table (`lvis_v1_train`, `lvis_v0.5_train`, `coco_2017`) in the order of category ids."""
+    text = (Path(__file__).parent / "tables" / f"{table}.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
     categories = [
-        Category(int(r["id"]), r["name"], r["frequency"], int(r["image_count"]), int(r["instance_count"])) for r in rows
+        Category(
+            int(row["id"]),
+            row["name"],
+            row.get("frequency", ""),
+            int(row.get("image_count", -1)),
+            int(row.get("instance_count", -1)),
+        )
+        for row in rows
     ]
     return tuple(sorted(categories, key=lambda category: category.id))

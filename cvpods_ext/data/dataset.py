@@ -138,6 +138,6 @@ def _masks(instances: Instances, chosen: np.ndarray, size: tuple[int, int]) -> M
         has_masks = len(chosen) == 0 or bool((np.diff(polygons.instance_starts) > 0).any())
         return polygons if has_masks else None
     bitmaps = polygons.to_bitmasks(size).bitmaps
-    rles: list[Any] = [{"size": list(size), "counts": instances.rle[chosen[i]]} for i in encoded]
+    rles: Any = [{"size": list(size), "counts": instances.rle[chosen[i]]} for i in encoded]
     bitmaps[encoded] = torch.from_numpy(coco_mask.decode(rles).transpose(2, 0, 1).astype(bool))
     return BitMasks(bitmaps)

@@ -61,9 +61,8 @@ def _find(data: Data, start: Path | str) -> tuple[np.ndarray, str]:
         published = _in_data_root(entry.num_shots, start)
         if published is not None:
             return read(published), str(published)
-        if entry.table:
-            table = category_tables.load(entry.table)
-            counts = np.array([category.image_count for category in table])
+        counts = np.array([category.image_count for category in category_tables.load(entry.table)])
+        if (counts >= 0).all():
             return counts, f"shipped table {entry.table} (images per class)"
     annotations = annotation_files.load(catalog.resolve(data.train, start))
     counts = statistics.class_counts(annotations, "image")
