@@ -90,6 +90,11 @@ class Annotations:
         """`json`, `sha256`, `federated`, and what was found wrong: `images_dropped`, `dropped`, `noted`."""
         return self._metadata["facts"]
 
+    @property
+    def dropped_list(self) -> Path:
+        """CSV of every dropped annotation; absent if none was dropped."""
+        return self.arrow.with_suffix(".dropped.csv")
+
     @cached_property
     def categories(self) -> tuple[Category, ...]:
         """In label order, which is the order of ascending ids."""

@@ -89,7 +89,7 @@ def _coco(split: str) -> KnownDataset:
 
 KNOWN: dict[str, KnownDataset] = {
     "lvis_v1_train": _lvis("lvis_v1_train", "v1", "350 MB, 1.1 GB unpacked"),
-    "lvis_v1_val": _lvis("lvis_v1_val", "v1", "64 MB"),
+    "lvis_v1_val": _lvis("lvis_v1_val", "v1", "size not stated"),
     "lvis_v0.5_train": _lvis("lvis_v0.5_train", "v0.5", "size not stated"),
     "lvis_v0.5_val": _lvis("lvis_v0.5_val", "v0.5", "size not stated"),
     "coco_2017_train": _coco("train"),

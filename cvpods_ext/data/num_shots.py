@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from cvpods_ext.config.schema import Data
 from cvpods_ext.data import annotations as annotation_files
 from cvpods_ext.data import catalog, category_tables, statistics
 from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.runtime.files import atomic_path, write_json, write_text
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,8 @@ def class_counts(data: Data, start: Path | str) -> torch.Tensor:
     Taken from the file that `data.num_shots` names, else the data set's published num_shots file if it lies below
     the data root, else the shipped LVIS table (images per class), else counted from the training json (images).
     """
+    import torch  # deferred: `pods_data` reads and writes these files without it
+
     counts, source = _find(data, start)
     categories = catalog.categories(data.train, start)
     if len(counts) != len(categories):
