@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from cvpods_ext.config import Schedule
+from cvpods_ext.engine.layer_decay import layer_factors
 from cvpods_ext.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -36,30 +37,49 @@ def select_trainable(model: nn.Module, patterns: Sequence[str]) -> None:
 
 
 def build_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
-    """SGD with momentum over what requires gradients; weights and offsets of normalisation layers are not decayed."""
-    norm_parameters = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, NORM_LAYERS)
-        for parameter in module.parameters(recurse=False)
-    }
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not trainable:
+    """SGD or AdamW over what requires gradients, one group per learning rate and weight decay.
+
+    Weights and offsets of normalisation layers are decayed only with `decay_norms`. The rate of a group is its
+    `lr_scale` times the rate of the step, see `set_learning_rate`.
+    """
+    undecayed = set() if schedule.decay_norms else _norm_parameters(model)
+    scales = layer_factors(model, schedule.layer_decay)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            weight_decay = 0.0 if id(parameter) in undecayed else schedule.weight_decay
+            groups.setdefault((-scales[name], -weight_decay), []).append(parameter)
+    if not groups:
         raise ConfigError("nothing to train: every parameter of this model is frozen (see net.py and model.train_only)")
-    groups = [
-        {
-            "params": [p for p in trainable if id(p) not in norm_parameters],
-            "weight_decay": schedule.weight_decay,
-        },
-        {"params": [p for p in trainable if id(p) in norm_parameters], "weight_decay": 0.0},
+    settings = [
+        {"params": groups[scale, decay], "weight_decay": -decay, "lr_scale": -scale} for scale, decay in sorted(groups)
     ]
+    trainable = [parameter for group in groups.values() for parameter in group]
     logger.info(
         "training %d tensors, %s values of %s",
         len(trainable),
         f"{sum(p.numel() for p in trainable):,}",
         f"{sum(p.numel() for p in model.parameters()):,}",
     )
-    return torch.optim.SGD([g for g in groups if g["params"]], lr=schedule.lr, momentum=schedule.momentum)
+    if schedule.optimizer == "adamw":
+        return torch.optim.AdamW(settings, lr=schedule.lr, betas=(0.9, 0.999), eps=1e-8)
+    return torch.optim.SGD(settings, lr=schedule.lr, momentum=schedule.momentum)
+
+
+def _norm_parameters(model: nn.Module) -> set[int]:
+    """Identities of the weights and offsets of normalisation layers."""
+    return {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, NORM_LAYERS)
+        for parameter in module.parameters(recurse=False)
+    }
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group its share of the rate of a step."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"]
 
 
 def learning_rate(schedule: Schedule, iteration: int) -> float:

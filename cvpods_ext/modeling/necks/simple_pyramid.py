@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.modeling.backbones.vit import ViT
 from cvpods_ext.modeling.layers import Conv2d, LayerNorm2d
+from cvpods_ext.modeling.necks.pyramid import Pyramid
 
 
-class SimplePyramid(nn.Module):
+class SimplePyramid(Pyramid):
     """Levels p2 to p5 by up- or downsampling the map of stride 16, and p6 that takes every second pixel of p5."""
 
     def __init__(self, net: ViT, channels: int = 256) -> None:

@@ -1,0 +1,54 @@
+"""A running average of the weights, which often tests better than the weights that it follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from cvpods_ext.errors import WeightsError
+
+
+class WeightAverage:
+    """average = decay * average + (1 - decay) * value, for every parameter and buffer, from the start of training.
+
+    Starts as a copy, without warm-up. Whole numbers are copied, and buffers that never change stay exactly what they
+    are. The average lives where the model lives, under the model's names, shared tensors once: the layout of
+    `ema_state` in EVA-02's files.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._update = get_ema_multi_avg_fn(decay)
+        self.tensors = {name: value.detach().clone() for name, value in _tensors(model).items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Follow the model, once after each optimizer step."""
+        current = _tensors(model)
+        floats = [name for name, value in self.tensors.items() if value.is_floating_point()]
+        self._update([self.tensors[name] for name in floats], [current[name] for name in floats], None)
+        for name in self.tensors.keys() - set(floats):
+            self.tensors[name].copy_(current[name])
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Continue with the average of a checkpoint; WeightsError, changing nothing, if it is of another model."""
+        other = sorted(
+            name
+            for name in self.tensors.keys() | state.keys()
+            if name not in state or name not in self.tensors or state[name].shape != self.tensors[name].shape
+        )
+        if other:
+            raise WeightsError(
+                f"the average of the checkpoint is of another model: {len(other)} tensors differ, for example "
+                f"{other[0]!r}. Resume with the net.py that the run was started with"
+            )
+        for name, value in self.tensors.items():
+            value.copy_(state[name])
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
