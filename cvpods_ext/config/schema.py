@@ -98,16 +98,15 @@ class Schedule:
         """Iterations at which the learning rate is divided by ten."""
         return tuple(round(self.iters * drop) for drop in self.drops)
 
-    def split(self, world_size: int) -> tuple[int, int]:
-        """(images at once per process, accumulation steps) that make up `batch_size` over `world_size` processes."""
-        share, rest = divmod(self.batch_size, world_size)
-        at_once = min(self.images_per_device, share)
-        if rest or not at_once or share % at_once:
+    def accumulation(self, world_size: int) -> int:
+        """How often each of `world_size` processes takes `images_per_device` images to make up `batch_size`."""
+        steps, rest = divmod(self.batch_size, self.images_per_device * world_size)
+        if rest or not steps:
             raise ConfigError(
                 f"schedule.batch_size={self.batch_size} cannot be shared evenly by {world_size} processes that take "
                 f"schedule.images_per_device={self.images_per_device} images at once; change one of the three"
             )
-        return at_once, share // at_once
+        return steps
 
 
 @dataclass(frozen=True, kw_only=True)

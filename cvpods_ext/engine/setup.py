@@ -19,8 +19,8 @@ from cvpods_ext.runtime.files import write_json
 logger = logging.getLogger(__name__)
 
 
-def initial_weights(model: nn.Module, experiment: Experiment) -> None:
-    """Load what `model.init` names into `model`, and log the load report.
+def initial_weights(model: nn.Module, experiment: Experiment) -> bool:
+    """Load what `model.init` names into `model` and log the load report; returns whether there was anything to load.
 
     A smoke run goes on from scratch where a pretrained file is absent, since it only shows that the parts fit together;
     the first stage of a two-stage experiment it does need. Raises WeightsError otherwise.
@@ -35,9 +35,10 @@ def initial_weights(model: nn.Module, experiment: Experiment) -> None:
         path = None
     if path is None:
         logger.info("training from scratch (model.init=%s)", init)
-        return
+        return False
     report = load_into(model, read(path), source=str(path))
     logger.info("%s", report.summary())
+    return True
 
 
 def save_config(experiment: Experiment) -> None:

@@ -26,6 +26,7 @@ from cvpods_ext.engine.checkpoint import CheckpointFolder
 from cvpods_ext.engine.monitor import LossWatch, Monitor
 from cvpods_ext.engine.optim import build_optimizer, learning_rate, select_trainable
 from cvpods_ext.engine.setup import initial_weights, save_config
+from cvpods_ext.modeling.frozen_norms import has_frozen_norms, measure_frozen_norms
 from cvpods_ext.runtime import dist
 from cvpods_ext.structures import Batch
 
@@ -46,9 +47,11 @@ def train(experiment: Experiment, device: torch.device, resume: bool = False, dr
     torch.manual_seed(config.seed)  # every process builds the same model
     model = experiment.build_model()
     select_trainable(model, config.model.train_only)
-    if state is None:
-        initial_weights(model, experiment)
+    loaded = state is not None or initial_weights(model, experiment)
     model.to(device).train()
+    if not loaded and has_frozen_norms(model):
+        # The same first batch in every process, hence the same statistics.
+        measure_frozen_norms(model, next(training_batches(config, experiment.folder, 0, 0, 1)).to(device))
     optimizer = build_optimizer(model, schedule)
     scaler = torch.amp.GradScaler(device.type, enabled=schedule.precision == "fp16")
     start = _restore(state, model, optimizer, scaler) if state is not None else 0
@@ -90,7 +93,7 @@ class Step:
     ) -> None:
         self.model, self.optimizer, self.scaler, self.device = model, optimizer, scaler, device
         self.seed, self.schedule = config.seed, config.schedule
-        _, self.parts = config.schedule.split(dist.world_size())
+        self.parts = config.schedule.accumulation(dist.world_size())
         self.trainable = [p for group in optimizer.param_groups for p in group["params"]]
         self.watch = LossWatch()
 

@@ -1,0 +1,84 @@
+import errno
+
+import pytest
+import torch
+from torch import nn
+
+from cvpods_ext.engine.checkpoint import CheckpointFolder
+from cvpods_ext.errors import WeightsError
+
+
+@pytest.fixture
+def run(tmp_path):
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    return CheckpointFolder(tmp_path, keep=2), model, optimizer
+
+
+def test_the_newest_checkpoint_comes_back_with_optimizer_state(run):
+    folder, model, optimizer = run
+    folder.save(model, optimizer, 5)
+    folder.save(model, optimizer, 10, {"scaler": {}})
+    state = folder.latest()
+    assert state["iteration"] == 10
+    assert torch.equal(state["model"]["weight"], model.weight)
+    assert torch.equal(state["optimizer"]["state"][0]["momentum_buffer"], optimizer.state[model.weight]["momentum_buffer"])
+
+
+def test_only_the_last_few_are_kept(run):
+    folder, model, optimizer = run
+    for iteration in (1, 2, 3):
+        folder.save(model, optimizer, iteration)
+    assert sorted(p.name for p in folder.folder.glob("*.pth")) == ["model_iter_0000002.pth", "model_iter_0000003.pth"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "removed"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run, damage, caplog):
+    folder, model, optimizer = run
+    folder.save(model, optimizer, 5)
+    last = folder.save(model, optimizer, 10)
+    last.write_bytes(last.read_bytes()[:100]) if damage == "truncated" else last.unlink()
+    with caplog.at_level("WARNING", logger="cvpods_ext"):
+        assert folder.latest()["iteration"] == 5
+    assert last.name in caplog.text
+
+
+def test_a_full_disk_keeps_what_was_there_and_says_what_to_do(run, monkeypatch):
+    folder, model, optimizer = run
+    folder.save(model, optimizer, 5)
+
+    def full_disk(state, path):
+        path.write_bytes(b"half a file")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(WeightsError, match=r"No space left.*continue with --resume"):
+        folder.save(model, optimizer, 10)
+    assert folder.latest()["iteration"] == 5
+    assert sorted(p.name for p in folder.folder.iterdir()) == ["checkpoints.json", "model_iter_0000005.pth"]
+
+
+def test_an_earlier_run_is_set_aside_not_overwritten(run):
+    folder, model, optimizer = run
+    assert folder.set_aside() is None
+    folder.save(model, optimizer, 5)
+    assert folder.set_aside() == folder.folder / "previous-1"
+    assert folder.latest() is None
+    assert (folder.folder / "previous-1" / "model_iter_0000005.pth").is_file()
+    folder.save(model, optimizer, 6)
+    assert folder.set_aside() == folder.folder / "previous-2"
+
+
+def test_final_weights_are_preferred_for_testing(run):
+    folder, model, optimizer = run
+    assert folder.weights() is None
+    iteration = folder.save(model, optimizer, 5)
+    assert folder.weights() == iteration
+    assert folder.save_final(model, 5) == folder.weights()
+
+
+def test_a_checkpoint_holds_plain_values_only(run):
+    folder, model, optimizer = run
+    torch.load(folder.save(model, optimizer, 5, {"scaler": {}}), weights_only=True)
