@@ -1,0 +1,39 @@
+"""pods_report: write the numbers of experiments into their README cards, or check that they agree."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cvpods_ext.cli.common import guarded, parser
+
+EXAMPLES = """\
+  pods_report                                 the card of the experiment in the current folder
+  pods_report playground                      all cards below a folder
+  pods_report --check playground              fail if a card and its results.json or config.py disagree"""
+
+
+def main() -> None:
+    """Entry point of pods_report."""
+    flags = parser("pods_report", "Render results.json and config.py into the README of each experiment.", EXAMPLES)
+    flags.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="searched for experiments (default: .)")
+    flags.add_argument("--check", action="store_true", help="write nothing; exit with 1 and a diff on disagreement")
+    arguments = flags.parse_args()
+    guarded("pods_report", lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from cvpods_ext.report import card
+
+    stale = 0
+    for folder in card.experiments(arguments.folders or [Path()]):
+        if arguments.check:
+            difference = card.check(folder)
+            stale += bool(difference)
+            print("\n".join(difference) if difference else f"{folder}: up to date")
+        else:
+            print(f"{folder / 'README.md'}: {'written' if card.update(folder) else 'up to date'}")
+    if stale:
+        print(f"pods_report: {stale} cards disagree with their files; run pods_report without --check", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,47 @@
+"""Numbers that others published, each with its source and with what keeps it from being compared blindly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Published:
+    """What one source reports for one experiment on one data set; metrics in percent by task and name.
+
+    `confounders` are the circumstances that move the number: maximum detections, schedule, input, test options.
+    """
+
+    metrics: Mapping[str, Mapping[str, float]]
+    source: str
+    url: str
+    confounders: Mapping[str, Any]
+
+    def describe(self) -> str:
+        """Source and confounders in one line."""
+        details = [f"{key.replace('_', ' ')} {_plain(value)}" for key, value in self.confounders.items()]
+        return "; ".join([f"{self.source} ({self.url})", *details])
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+
+
+@cache
+def load() -> Mapping[str, Mapping[str, Published]]:
+    """All published results: experiment name -> data set -> record."""
+    text = files("cvpods_ext.report").joinpath("published_results.json").read_text(encoding="utf-8")
+    return {
+        experiment: {dataset: Published(**record) for dataset, record in by_dataset.items()}
+        for experiment, by_dataset in json.loads(text).items()
+    }
+
+
+def find(experiment: str, dataset: str) -> Published | None:
+    """What was published for `experiment` on `dataset`, if anything."""
+    return load().get(experiment, {}).get(dataset)
