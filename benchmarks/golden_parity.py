@@ -23,8 +23,10 @@ from torch import Tensor
 from cvpods_ext.config.schema import Model
 from cvpods_ext.modeling.assemble import Recipe, cascade_mask_rcnn_fpn, mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.resnet import ResNet, Stage
-from cvpods_ext.modeling.losses.base import ClassificationLoss, LossContext
+from cvpods_ext.modeling.losses.base import ClassificationLoss
 from cvpods_ext.modeling.losses.cross_entropy import SoftmaxCrossEntropy
+from cvpods_ext.modeling.losses.federated import FederatedLoss
+from cvpods_ext.modeling.losses.sigmoid import SigmoidCrossEntropy
 from cvpods_ext.modeling.matching import Matches, match, pad_targets, sample
 from cvpods_ext.modeling.necks.fpn import FPN
 from cvpods_ext.modeling.postprocess import finish
@@ -60,20 +62,6 @@ def in_index_order(shape: torch.Size, device: torch.device) -> Tensor:
     return torch.linspace(1, 0.5, shape[-1], device=device, dtype=torch.float64).float().expand(tuple(shape))
 
 
-class SigmoidScores(ClassificationLoss):
-    """Sigmoid cross entropy over the foreground classes, summed and divided by the number of RoIs."""
-
-    def forward(self, logits: Tensor, labels: Tensor, context: LossContext | None = None) -> Tensor:
-        """(R, C + 1), (R,) -> scalar."""
-        truth = torch.nn.functional.one_hot(labels, logits.shape[1])[:, :-1].to(logits.dtype)
-        total = torch.nn.functional.binary_cross_entropy_with_logits(logits[:, :-1], truth, reduction="sum")
-        return total / len(labels)
-
-    def scores(self, logits: Tensor) -> Tensor:
-        """(R, C + 1) -> (R, C)."""
-        return logits.sigmoid()[:, :-1]
-
-
 class Golden:
     """One recorded folder: its inputs, and the same network built of our parts with the recorded weights."""
 
@@ -89,7 +77,7 @@ class Golden:
     def model(
         self,
         sampling: str = "all",
-        loss: type[ClassificationLoss] = SoftmaxCrossEntropy,
+        loss: Callable[[], ClassificationLoss] = SoftmaxCrossEntropy,
         stride_in_1x1: bool = True,
     ) -> RCNN:
         """The tiny detector; `sampling` names how anchors and RoIs are drawn in training."""
@@ -198,7 +186,7 @@ def head_rows(golden: Golden) -> Iterator[Row]:
 @torch.no_grad()
 def detection_rows(golden: Golden, setting: str) -> Iterator[Row]:
     """Final instances before and after the move to the original picture; `setting` is softmax or sigmoid."""
-    loss = SoftmaxCrossEntropy if setting == "softmax" else SigmoidScores
+    loss = SoftmaxCrossEntropy if setting == "softmax" else SigmoidCrossEntropy
     model, batch = golden.model(loss=loss).eval(), golden.batch()
     images, limits = model.preprocess(batch.images)
     features = model.backbone(images)
@@ -267,12 +255,16 @@ def roi_rows(golden: Golden, sampling: str, image: int, rois) -> Iterator[Row]:
 
 
 def loss_rows(golden: Golden) -> Iterator[Row]:
-    """Every recorded loss of softmax and sigmoid cross entropy, and the gradient norm of every parameter."""
-    kinds: dict[str, type[ClassificationLoss]] = {"softmax_ce": SoftmaxCrossEntropy, "sigmoid_ce": SigmoidScores}
+    """Every recorded loss, and the gradient norm of every parameter."""
+    counts = torch.from_numpy(golden.inputs["fed_loss_cls_weights"]) ** 2
+    kinds: dict[str, Callable[[], ClassificationLoss]] = {
+        "softmax_ce": SoftmaxCrossEntropy,
+        "sigmoid_ce": SigmoidCrossEntropy,
+        "sigmoid_fed8": lambda: FederatedLoss(counts, 8, noise=torch.zeros_like),  # the record drew the heaviest
+        "sigmoid_fed4": lambda: FederatedLoss(counts, 4, noise=torch.zeros_like),
+    }
     for key, recorded in golden.meta["train_losses"].items():
         sampling, kind, masks = key.split("/")
-        if kind not in kinds:
-            continue
         model = golden.model(sampling, kinds[kind]).train()
         losses = model(golden.batch(masks))
         assert losses.keys() == recorded.keys(), (losses.keys(), recorded.keys())
