@@ -1,0 +1,73 @@
+"""Seesaw loss: mitigation, compensation, objectness."""
+
+import numpy as np
+import pytest
+import torch
+from loss_cases import COUNTS, assert_equals_reference, cross_entropy, example
+
+from cvpods_ext.modeling.losses.seesaw import SeesawLoss
+
+
+def factors_by_hand(row, label, seen, p=0.8, q=2.0):
+    """S_ij of one foreground row by equations 4 to 6."""
+    softmax = np.exp(row) / np.exp(row).sum()
+    factors = np.ones(len(row))
+    for j in range(len(row)):
+        if j != label:
+            ratio = max(seen[j], 1) / max(seen[label], 1)
+            mitigation = ratio**p if ratio < 1 else 1.0
+            relative = softmax[j] / max(softmax[label], 0.01)
+            factors[j] = mitigation * (relative**q if relative > 1 else 1.0)
+    return factors
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_value_and_gradient_equal_the_definition(seed):
+    loss = SeesawLoss(6).eval()
+    loss.seen.copy_(COUNTS)
+    base, labels, _ = example(loss, seed=seed)
+    base = base.detach().numpy()
+    # No gradient flows through S: the reference keeps it at the logits where the derivative is taken.
+    fixed = [
+        factors_by_hand(base[r, :6], label, COUNTS.tolist()) if label < 6 else None for r, label in enumerate(labels)
+    ]
+
+    def reference(z, labels, context):
+        total = 0.0
+        for r, label in enumerate(labels):
+            if label < 6:
+                total += cross_entropy(z[r, :6] + np.log(fixed[r]), label)
+            total += cross_entropy(z[r, 6:], int(label < 6))
+        return total / len(z)
+
+    assert_equals_reference(loss, reference, seed=seed)
+
+
+def test_compensation_is_limited_by_the_smallest_score():
+    loss = SeesawLoss(2, p=0)
+    row = torch.tensor([[0.0, 40.0]])  # the score of class 0 is about 4e-18
+    factor = loss.log_factors(row, torch.tensor([0]))
+    assert factor.tolist() == [[0, pytest.approx(2 * np.log(100), rel=1e-5)]]
+
+
+def test_labels_are_counted_before_the_loss_uses_them_and_background_is_not():
+    loss = SeesawLoss(3)
+    loss(torch.zeros(6, 5), torch.tensor([0, 0, 2, 3, 3, 3]))
+    assert loss.seen.tolist() == [2, 0, 1]
+    loss(torch.zeros(1, 5), torch.tensor([1]))
+    assert loss.seen.tolist() == [2, 1, 1]
+
+
+def test_without_powers_it_is_two_cross_entropies():
+    loss = SeesawLoss(6, p=0, q=0)
+
+    def reference(z, labels, context):
+        foreground = sum(cross_entropy(z[r, :6], label) for r, label in enumerate(labels) if label < 6)
+        return (foreground + sum(cross_entropy(z[r, 6:], int(label < 6)) for r, label in enumerate(labels))) / len(z)
+
+    assert_equals_reference(loss, reference)
+
+
+def test_scores_are_class_times_object():
+    logits = torch.tensor([[1.0, 1.0, 0.0, np.log(3.0)]])
+    assert SeesawLoss(2).scores(logits).tolist() == [pytest.approx([0.375, 0.375])]
