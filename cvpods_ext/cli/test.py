@@ -29,10 +29,14 @@ def main() -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from cvpods_ext.cli.pictures import draw_pictures
     from cvpods_ext.config.experiment import load_experiment
     from cvpods_ext.engine.infer import test_settings, weights_to_test
     from cvpods_ext.engine.judge import judge
     from cvpods_ext.engine.launch import choose_processes, launch
+    from cvpods_ext.report.compare import tables
+    from cvpods_ext.report.runs import group
+    from cvpods_ext.report.table import print_tables
     from cvpods_ext.runtime.environment import device_name
     from cvpods_ext.runtime.log import setup_logging
 
@@ -51,7 +55,7 @@ def _run(arguments: argparse.Namespace) -> None:
     devices = device_name(processes.device, processes.per_machine * processes.machines)
     results, path = judge(experiment, weights, settings, devices, time.monotonic() - started)
     pictures = draw_pictures(experiment)
-    show([results])
+    print_tables(tables(group([(path, results)])))
     print(f"\nresults:  {path}\npictures: {pictures}\nnext:     pods_compare {os.path.relpath(experiment.folder.parent)}")
 
 

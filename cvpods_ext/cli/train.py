@@ -10,7 +10,7 @@ from cvpods_ext.cli.common import add_run_flags, guarded, parser
 EXAMPLES = """\
   pods_train --num-gpus 8                     train the experiment of the current folder
   pods_train --num-gpus 8 --resume            continue the last run in the same output folder
-  pods_train --smoke                          20 iterations on 8 images, CPU is enough
+  pods_train --smoke                          10 iterations on 8 images, CPU is enough
   pods_train schedule.lr=0.01 seed=1          change any config key for this run
   pods_train --dir playground/lvis1.0/<name>  run an experiment from anywhere
 then:
@@ -42,14 +42,12 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _work(device: Any, folder: str, overrides: list[str], smoke: bool, resume: bool) -> None:
+    from cvpods_ext.cli.pictures import Artist
     from cvpods_ext.config.experiment import load_experiment
-    from cvpods_ext.data.catalog import class_names
     from cvpods_ext.engine.train import train
-    from cvpods_ext.report.drawing import Artist
     from cvpods_ext.runtime import dist
     from cvpods_ext.runtime.log import setup_logging
 
     experiment = load_experiment(folder, overrides, smoke)
     setup_logging(experiment.output, dist.rank())
-    names = class_names(experiment.config.data, experiment.folder)
-    train(experiment, device, resume, draw=Artist(names, experiment.config.data.channels))
+    train(experiment, device, resume, draw=Artist.of(experiment))

@@ -7,7 +7,7 @@ from cvpods_ext.config.schema import Config
 
 
 def shrink(config: Config) -> Config:
-    """Small images, twenty steps, eight images; everything else stays as in the experiment."""
+    """Small images, ten steps, eight images; everything else stays as in the experiment."""
     data, schedule = config.data, config.schedule
     return override(
         config,
@@ -20,15 +20,15 @@ def shrink(config: Config) -> Config:
             workers=0,
         ),
         schedule=dict(
-            iters=min(20, schedule.iters),
-            warmup_iters=min(10, schedule.warmup_iters),
+            iters=min(10, schedule.iters),
+            warmup_iters=min(5, schedule.warmup_iters),
             batch_size=2,
             images_per_device=2,
             # A few steps from scratch at the full rate tell nothing; one tenth keeps every loss finite.
             lr=schedule.lr / 10,
             clip_norm=1.0,
         ),
-        checkpoint_every=10,
+        checkpoint_every=5,
         log_every=1,
-        picture_every=10,
+        picture_every=5,
     )

@@ -15,8 +15,11 @@ from cvpods_ext.errors import ConfigError
 class FrozenBatchNorm2d(nn.Module):
     """Batch norm with fixed statistics and affine terms, all buffers, so that small batches cannot spoil them.
 
-    A fresh layer has variance 1 - eps and is therefore an exact identity.
+    A fresh layer has variance 1 - eps and is therefore an exact identity. Version 3 of the published state: files of
+    earlier versions hold the variance plus eps.
     """
+
+    _version = 3
 
     weight: Tensor
     bias: Tensor

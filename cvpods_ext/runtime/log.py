@@ -21,7 +21,11 @@ def setup_logging(folder: Path | None = None, rank: int = 0) -> None:
         logger.removeHandler(handler)
         handler.close()
     if rank == 0:
-        logger.addHandler(RichHandler(console=console(), show_path=False, omit_repeated_times=False))
+        out = console()
+        # In a pipe or a scheduler's file, lines must not be folded.
+        plain = logging.StreamHandler()
+        plain.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        logger.addHandler(RichHandler(console=out, show_path=False) if out.is_terminal else plain)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         file = logging.FileHandler(folder / ("log.txt" if rank == 0 else f"log.rank{rank}.txt"), encoding="utf-8")

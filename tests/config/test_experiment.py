@@ -33,7 +33,7 @@ def test_overrides_and_smoke_are_not_the_published_run(folder):
     assert load_experiment(folder, ["schedule.lr=1"]).build_model() == 1.0
     assert not load_experiment(folder, ["schedule.lr=1"]).is_as_published
     smoke = load_experiment(folder, smoke=True)
-    assert smoke.config.schedule.iters == 20
+    assert smoke.config.schedule.iters == 10
     assert smoke.output == folder / "outputs" / "smoke"
     assert not smoke.is_as_published
 
