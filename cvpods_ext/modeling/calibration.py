@@ -49,11 +49,12 @@ class DisAlign(Calibration):
 
     def forward(self, features: Tensor) -> Tensor:
         """(R, D) -> (R, C + 1) logits; the confidence reads the raw feature, also around a cosine classifier."""
-        return self.align(self.cls_score(features).float(), features)
+        return self.align(self.cls_score(features), features)
 
     def align(self, logits: Tensor, features: Tensor) -> Tensor:
         """(R, C + 1) logits of the wrapped classifier, (R, D) -> (R, C + 1) aligned logits."""
-        confidence = self.confidence_layer(features).float().sigmoid()
+        logits = logits.to(self.logit_scale.dtype)  # autocast may have made them 16 bit
+        confidence = self.confidence_layer(features).to(logits.dtype).sigmoid()
         foreground = logits[:, : self.num_classes]
         aligned = foreground + confidence * ((self.logit_scale - 1) * foreground + self.logit_bias)
         return torch.cat((aligned, logits[:, self.num_classes :]), dim=1)

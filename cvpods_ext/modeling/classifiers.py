@@ -52,5 +52,5 @@ class CosineClassifier(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(R, D) -> (R, C + 1), each within [-scale, scale]; in float32 also under autocast."""
         with torch.autocast(features.device.type, enabled=False):
-            directions = F.normalize(features.float(), dim=1)
+            directions = F.normalize(features.to(self.weight.dtype), dim=1)
             return self.scale * F.linear(directions, F.normalize(self.weight, dim=1))
