@@ -47,6 +47,7 @@ class Recipe:
     mask_convs: int = 4
     head_norm: str = ""
     rpn_convs: int = 1
+    float32_heads: bool = False  # mixed precision ends at the pyramid
     priorities: Priorities = random_priorities  # draws the training samples
 
 
@@ -212,6 +213,7 @@ def _rcnn(model: Model, backbone: Pyramid, recipe: Recipe, heads: RoIHeads | Cas
         roi_heads=heads,
         pixel_mean=model.pixel_mean,
         pixel_std=model.pixel_std,
+        float32_heads=recipe.float32_heads,
     )
 
 
@@ -252,4 +254,10 @@ def _sampler(num_classes: int, recipe: Recipe) -> RoISampler:
 
 
 def _selection(model: Model) -> Selection:
-    return Selection(model.score_threshold, model.nms_threshold, model.detections_per_image)
+    return Selection(
+        score_threshold=model.score_threshold,
+        nms_threshold=model.nms_threshold,
+        limit=model.detections_per_image,
+        suppression=model.suppression,
+        maskness_threshold=model.maskness_threshold,
+    )

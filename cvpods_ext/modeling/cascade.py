@@ -18,7 +18,7 @@ from cvpods_ext.modeling.mask_head import MaskHead
 from cvpods_ext.modeling.matching import GroundTruth
 from cvpods_ext.modeling.postprocess import RawDetections, Selection
 from cvpods_ext.modeling.proposals import Proposals
-from cvpods_ext.modeling.roi_heads import add_masks, mask_branch_loss, select_per_image
+from cvpods_ext.modeling.roi_heads import mask_branch_loss, select_per_image, with_masks
 from cvpods_ext.modeling.rois import RoISampler, relabel
 from cvpods_ext.structures import Targets
 from cvpods_ext.structures import boxes as box_ops
@@ -125,5 +125,5 @@ class CascadeRoIHeads(nn.Module):
         average = total * (1 / len(self.stages))
         found = select_per_image(self.stages[-1], pooled, boxes, average, image, limits, self.selection)
         if self.mask_head is not None:
-            add_masks(self.mask_head, features, found)
+            found = with_masks(self.mask_head, features, found, self.selection)
         return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pycocotools.mask as coco_mask
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cvpods_ext.modeling.nms import first_survivors
+from cvpods_ext.modeling.soft_nms import MIN_SCORE, Decay, soft_nms
 from cvpods_ext.structures import Detections, Targets
 from cvpods_ext.structures import boxes as box_ops
 
@@ -24,11 +25,17 @@ Decode = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Selection:
-    """What counts as a detection: scores strictly above the threshold, suppression IoU, number per image."""
+    """What counts as a detection: scores strictly above the threshold, suppression and its IoU, number per image.
+
+    `suppression` is hard or by one of the decays of Soft-NMS. With a `maskness_threshold` above 0 scores are lowered
+    by how sure the mask is, see `maskness.rescore`.
+    """
 
     score_threshold: float = 0.0001
     nms_threshold: float = 0.5
     limit: int = 300
+    suppression: Literal["hard", "linear", "gaussian"] = "hard"
+    maskness_threshold: float = 0.0
 
 
 @dataclass
@@ -43,30 +50,54 @@ class RawDetections:
     labels: Tensor
     mask_probabilities: Tensor | None = None
 
+    def slice(self, start: int, stop: int) -> RawDetections:
+        """Detections `start` to `stop` in their order, without masks."""
+        part = slice(start, stop)
+        return RawDetections(self.boxes[part], self.scores[part], self.labels[part])
+
 
 def select(scores: Tensor, decode: Decode, limit: Tensor, selection: Selection) -> RawDetections:
     """The best pairs of RoI and class, after suppression within each class.
 
     scores (R, C); `decode` maps rows (P,) and classes (P,) to boxes (P, 4), which are clipped to `limit`
-    (4,) = width, height, width, height. Pairs with a
-    score or box that is not finite are dropped. Only as many of the best pairs as the answer depends on are decoded
-    and compared, so a low threshold over a thousand classes costs little.
+    (4,) = width, height, width, height. Pairs with a score or box that is not finite are dropped. Only as many of the
+    best pairs as the answer depends on are decoded and compared, so a low threshold over a thousand classes costs
+    little.
     """
+    if selection.suppression != "hard":
+        return _select_softly(scores, decode, limit, selection, selection.suppression)
     flat = scores.flatten()
     passing = ((flat > selection.score_threshold) & flat.isfinite()).nonzero()[:, 0]
     values = flat[passing]
     take = 4 * selection.limit
     while True:
         best, where = values.topk(min(take, len(values)))
-        rows = torch.div(passing[where], scores.shape[1], rounding_mode="floor")
-        classes = passing[where] % scores.shape[1]
-        boxes = decode(rows, classes)
-        finite = boxes.isfinite().all(dim=1)
-        boxes, best, classes = box_ops.clip_to(boxes[finite], limit), best[finite], classes[finite]
-        keep = first_survivors(boxes, classes, selection.nms_threshold, selection.limit)
+        found = _decoded(passing[where], best, decode, limit, scores.shape[1])
+        keep = first_survivors(found.boxes, found.labels, selection.nms_threshold, selection.limit)
         if len(keep) == selection.limit or take >= len(values):
-            return RawDetections(boxes[keep], best[keep], classes[keep])
+            return RawDetections(found.boxes[keep], found.scores[keep], found.labels[keep])
         take *= 4
+
+
+def _select_softly(scores: Tensor, decode: Decode, limit: Tensor, selection: Selection, decay: Decay) -> RawDetections:
+    """`select` by Soft-NMS: every pair takes part, and all that remain are returned if masks will rescore them."""
+    flat = scores.flatten()
+    # what starts below the least score can neither remain nor lower another
+    passing = ((flat > selection.score_threshold) & (flat >= MIN_SCORE) & flat.isfinite()).nonzero()[:, 0]
+    found = _decoded(passing, flat[passing], decode, limit, scores.shape[1])
+    keep, lowered = soft_nms(
+        found.boxes, found.scores, found.labels, decay=decay, iou_threshold=selection.nms_threshold
+    )
+    remaining = RawDetections(found.boxes[keep], lowered, found.labels[keep])
+    return remaining if selection.maskness_threshold else remaining.slice(0, selection.limit)
+
+
+def _decoded(pairs: Tensor, scores: Tensor, decode: Decode, limit: Tensor, num_classes: int) -> RawDetections:
+    """Boxes of pairs (P,) = row * C + class, clipped; those that are not finite are left out."""
+    rows, classes = torch.div(pairs, num_classes, rounding_mode="floor"), pairs % num_classes
+    boxes = decode(rows, classes)
+    finite = boxes.isfinite().all(dim=1)
+    return RawDetections(box_ops.clip_to(boxes[finite], limit), scores[finite], classes[finite])
 
 
 def finish(raw: RawDetections, target: Targets) -> Detections:

@@ -6,6 +6,7 @@ Shapes: N = images, H, W = rows and columns of the padded batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class RCNN(nn.Module):
     """Images in, losses or detections out; normalises and pads by itself.
 
     Parts that do not train cost no loss and no gradient: with only the box predictor trainable there is neither an RPN
-    loss nor a mask branch.
+    loss nor a mask branch. With `float32_heads` autocast covers the backbone only.
     """
 
     pixel_mean: Tensor
@@ -38,11 +39,13 @@ class RCNN(nn.Module):
         roi_heads: RoIHeads | CascadeRoIHeads,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
+        float32_heads: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.proposal_generator = proposal_generator
         self.roi_heads = roi_heads
+        self.float32_heads = float32_heads
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(3, 1, 1), persistent=False)
 
@@ -59,8 +62,10 @@ class RCNN(nn.Module):
         truth = pad_targets(batch.targets)
         trunk_trains = trains(self.backbone)
         rpn_trains = trunk_trains or trains(self.proposal_generator)
-        proposals, rpn_losses = self.proposal_generator(features, limits, truth if rpn_trains else None)
-        losses = self.roi_heads.losses(features, proposals, limits, truth, batch.targets, trunk_trains=trunk_trains)
+        with self._precision_of_heads(images.device):
+            features = self._for_heads(features)
+            proposals, rpn_losses = self.proposal_generator(features, limits, truth if rpn_trains else None)
+            losses = self.roi_heads.losses(features, proposals, limits, truth, batch.targets, trunk_trains=trunk_trains)
         return losses | rpn_losses
 
     @torch.no_grad()
@@ -68,8 +73,16 @@ class RCNN(nn.Module):
         """Detections in network pixels, still on the device; `postprocess.finish` makes them final, in any thread."""
         images, limits = self.preprocess(batch.images)
         features = self.backbone(images)
-        proposals, _ = self.proposal_generator(features, limits)
-        return self.roi_heads.detect(features, proposals, limits)
+        with self._precision_of_heads(images.device):
+            features = self._for_heads(features)
+            proposals, _ = self.proposal_generator(features, limits)
+            return self.roi_heads.detect(features, proposals, limits)
+
+    def _precision_of_heads(self, device: torch.device) -> AbstractContextManager[object]:
+        return torch.autocast(device.type, enabled=False) if self.float32_heads else nullcontext()
+
+    def _for_heads(self, features: list[Tensor]) -> list[Tensor]:
+        return [level.float() for level in features] if self.float32_heads else features
 
     def preprocess(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Images (3, h, w) -> normalised batch (N, 3, H, W), zero right of and below each image.

@@ -16,6 +16,7 @@ from cvpods_ext.modeling.box_stage import BoxStage, Scores
 from cvpods_ext.modeling.layers import trains
 from cvpods_ext.modeling.losses.base import ClassificationLoss
 from cvpods_ext.modeling.mask_head import MaskHead, mask_loss
+from cvpods_ext.modeling.maskness import rescore
 from cvpods_ext.modeling.matching import GroundTruth
 from cvpods_ext.modeling.postprocess import RawDetections, Selection, select
 from cvpods_ext.modeling.proposals import Proposals
@@ -85,7 +86,7 @@ class RoIHeads(nn.Module):
         pooled, scores = self.stage.read(features, boxes, image)
         found = select_per_image(self.stage, pooled, boxes, scores, image, limits, self.selection)
         if self.mask_head is not None:
-            add_masks(self.mask_head, features, found)
+            found = with_masks(self.mask_head, features, found, self.selection)
         return found
 
 
@@ -124,11 +125,31 @@ def mask_branch_loss(
     return mask_loss(logits, truth)
 
 
-def add_masks(head: MaskHead, features: Sequence[Tensor], found: Sequence[RawDetections]) -> None:
-    """Give each detection of a batch its mask probabilities."""
+def with_masks(
+    head: MaskHead, features: Sequence[Tensor], found: Sequence[RawDetections], selection: Selection
+) -> list[RawDetections]:
+    """The detections of a batch with their mask probabilities, rescored by them if `selection` says so."""
+    if not selection.maskness_threshold:
+        for one, probabilities in zip(found, _mask_probabilities(head, features, found), strict=True):
+            one.mask_probabilities = probabilities
+        return list(found)
+    rescored = []
+    for i, one in enumerate(found):
+        of_image = [level[i : i + 1] for level in features]
+
+        def masks_of(part: RawDetections, of_image: list[Tensor] = of_image) -> Tensor:
+            return _mask_probabilities(head, of_image, [part])[0]
+
+        rescored.append(rescore(one, masks_of, selection.maskness_threshold, selection.limit))
+    return rescored
+
+
+def _mask_probabilities(
+    head: MaskHead, features: Sequence[Tensor], found: Sequence[RawDetections]
+) -> tuple[Tensor, ...]:
+    """(M, S, S) for each image of a batch."""
     counts = [len(one.labels) for one in found]
     labels = torch.cat([one.labels for one in found])
     image = torch.arange(len(found), device=labels.device).repeat_interleave(torch.tensor(counts, device=labels.device))
     logits = head(features, torch.cat([one.boxes for one in found]), image, labels)
-    for one, probabilities in zip(found, logits.sigmoid().split(counts), strict=True):
-        one.mask_probabilities = probabilities
+    return logits.sigmoid().split(counts)
