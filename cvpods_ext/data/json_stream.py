@@ -66,7 +66,7 @@ class JsonStream:
 
     def _object(self) -> Iterator[tuple[str, Any]]:
         self._expect("{")
-        separator = "}" if self._peek() == "}" else ","
+        separator = self._expect("}") if self._peek() == "}" else ","
         while separator == ",":
             key = self._value()
             if not isinstance(key, str):
@@ -120,8 +120,8 @@ class JsonStream:
         while True:
             try:
                 value, end = self._decode(self._text, self._at)
-                # A number that touches the end of the text may have more digits.
-                if end < len(self._text) or self._ended:
+                # A number may have been cut in half: "12", "1." and "1e" all continue.
+                if self._ended or self._text[end : end + 1] not in ("", ".", "e", "E"):
                     self._at = end
                     return value
             except JSONDecodeError as error:
@@ -150,7 +150,7 @@ class JsonStream:
         return not self._ended
 
     def _truncated(self) -> DataError:
-        if self._dropped == 0 and not self._text.strip():
+        if self._dropped + len(self._text) == 0:
             return DataError(f"{self.path} is empty; download it again")
         return DataError(
             f"{self.path} ends in the middle of the data, at character {self._dropped + len(self._text)}; "

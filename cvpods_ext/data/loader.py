@@ -57,6 +57,12 @@ def training_batches(
 
 def training_transforms(data: Data) -> list[transforms.Transform]:
     """What is done to a training image, in this order."""
+    if data.lsj_side:
+        low, high = data.lsj_range
+        return [
+            transforms.HorizontalFlip(data.flip_probability),
+            transforms.LargeScaleJitter(data.lsj_side, low, high),
+        ]
     return [
         transforms.ShortestEdgeResize(data.train_sizes, data.train_max_size),
         transforms.HorizontalFlip(data.flip_probability),
