@@ -10,12 +10,16 @@ from typing import Any, Literal
 import numpy as np
 
 from cvpods_ext.errors import ConfigError, DataError
-from cvpods_ext.evaluation import coco, detections, fast, ground_truth, lvis, official
-from cvpods_ext.evaluation.detections import DetectionTable
+from cvpods_ext.evaluation import detections, ground_truth, official, with_hotcoco
+from cvpods_ext.evaluation.curves import curves, recall_of_best
 from cvpods_ext.evaluation.ground_truth import GroundTruth
-from cvpods_ext.evaluation.protocol import Curves, Metrics, summarise
+from cvpods_ext.evaluation.match_table import MatchTable
+from cvpods_ext.evaluation.matches import match_table
+from cvpods_ext.evaluation.protocol import Curves, Metrics, coco_recalls, summarise
+from cvpods_ext.evaluation.selection import COCO_LIMIT, Limit
 
 TASKS = ("bbox", "segm")
+Evaluator = Literal["own", "hotcoco", "lvis"]
 
 
 class Evaluation(dict[str, Metrics]):
@@ -31,71 +35,100 @@ def evaluate(
     folder: Path,
     tasks: Sequence[str] = TASKS,
     max_detections: int = 300,
-    evaluator: Literal["hotcoco", "lvis"] = "hotcoco",
+    evaluator: Evaluator = "own",
     train_image_counts: Sequence[int] | None = None,
+    workers: int | None = None,
 ) -> Evaluation:
     """Metrics in percent for every task, None where a group has no ground truth.
 
     `max_detections` is LVIS's limit per image over all categories; COCO's protocol fixes 100 per image and category.
-    `evaluator="lvis"` asks the official packages instead (minutes and gigabytes, the same numbers).
-    `train_image_counts` (K,) give the frequency groups of a file that has none. Wrong files are a DataError.
+    `evaluator="hotcoco"` asks another fast implementation instead, `"lvis"` the official packages (minutes and
+    gigabytes); the numbers are the same. `train_image_counts` (K,) give the frequency groups of a file that has none.
+    `workers` as in `matches.match_table`. Wrong files are a DataError.
     """
     if unknown := [task for task in tasks if task not in TASKS]:
         raise ConfigError(f"test.tasks has {unknown}; known tasks are {list(TASKS)}.")
     gt = ground_truth.load(annotations_json, masks="segm" in tasks, train_image_counts=train_image_counts)
-    table = detections.read(folder, masks="segm" in tasks)
+    if "bbox" in tasks:
+        _require_boxes(gt)
+    limit = Limit(per_image=max_detections) if gt.federated else COCO_LIMIT
     settings = {
-        "evaluator": evaluator if gt.federated or evaluator == "hotcoco" else "pycocotools",
+        "evaluator": "pycocotools" if evaluator == "lvis" and not gt.federated else evaluator,
         "protocol": "lvis" if gt.federated else "coco",
-        "max_detections": max_detections if gt.federated else coco.MAX_DETECTIONS,
+        "max_detections": max_detections if gt.federated else COCO_LIMIT.per_cell,
         "images": len(gt.image_ids),
         **gt.notes,
-        **check(gt, table),
+        **check(gt, folder),
     }
-    metrics = {task: evaluate_task(gt, table, task, max_detections, evaluator) for task in tasks}
+    metrics = {}
+    for task in tasks:
+        if evaluator == "own":
+            metrics[task] = metrics_of(match_table(gt, folder, task, limit, workers), gt.federated)
+        else:
+            metrics[task] = _by_other(gt, folder, task, limit, evaluator)
     return Evaluation(metrics, settings)
 
 
-def evaluate_task(gt: GroundTruth, table: DetectionTable, task: str, max_detections: int, evaluator: str) -> Metrics:
-    """One task of what is in memory already."""
-    if task == "bbox" and not np.isfinite(gt.boxes).all():
-        image_id = gt.image_ids[gt.images[~np.isfinite(gt.boxes).all(axis=1)][0]]
-        raise DataError(f"{gt.path}: an annotation on image {image_id} has no finite bbox.")
+def metrics_of(table: MatchTable, federated: bool) -> Metrics:
+    """The table's numbers: LVIS's thirteen, and two more recalls for COCO."""
+    judged, objects, num_categories = table.judged, table.objects, table.num_categories
+    metrics = summarise(curves(judged, objects, num_categories), table.frequency)
+    if not federated:
+        metrics |= coco_recalls(*(recall_of_best(judged, objects, num_categories, limit) for limit in (1, 10)))
+    return metrics
+
+
+def _by_other(gt: GroundTruth, folder: Path, task: str, limit: Limit, evaluator: str) -> Metrics:
+    table = detections.read(folder, masks=task == "segm")
+    if evaluator == "hotcoco":
+        result = with_hotcoco.accumulated(gt, table, task, limit)
+    elif gt.federated:
+        assert limit.per_image is not None, "LVIS limits detections per image"
+        result = official.lvis_accumulated(gt, table, task, limit.per_image)
+    else:
+        result = official.coco_accumulated(gt, table, task)
+    precision, recall = result["precision"], result["recall"]
+    metrics = summarise(Curves(precision[..., -1], recall[..., -1]), gt.frequency)
     if not gt.federated:
-        return coco.metrics(gt, table, task, official_evaluator=evaluator == "lvis")
-    if evaluator == "lvis":
-        return summarise(Curves(**official.lvis_accumulated(gt, table, task, max_detections)), gt.frequency)
-    truth = lvis.select_ground_truth(gt)
-    found, areas = lvis.select_detections(truth, table, task, max_detections)
-    result = fast.accumulated(truth, found, areas, task, federated=True)
-    return summarise(Curves(**{name: values[..., 0] for name, values in result.items()}), gt.frequency)
+        metrics |= coco_recalls(recall[:, :, 0, 0], recall[:, :, 0, 1])
+    return metrics
 
 
-def check(gt: GroundTruth, table: DetectionTable) -> dict[str, Any]:
+def _require_boxes(gt: GroundTruth) -> None:
+    wrong = ~np.isfinite(gt.boxes).all(axis=1)
+    if wrong.any():
+        image_id = gt.image_ids[gt.images[wrong][0]]
+        raise DataError(f"{gt.path}: an annotation on image {image_id} has no finite bbox.")
+
+
+def check(gt: GroundTruth, folder: Path) -> dict[str, Any]:
     """Refuse detections that belong to another annotation file; report what is merely suspicious.
 
     Returns settings to record: images without detections on disk, boxes that leave their image.
     """
-    for kind, found, known in (
-        ("image", np.concatenate((table.image_ids, table.completed)), gt.image_ids),
-        ("category", table.category_ids, gt.category_ids),
-    ):
-        strange = np.setdiff1d(found, known)
-        if len(strange):
-            raise DataError(
-                f"{table.source} has {len(strange)} {kind} ids that {gt.path} does not define, such as "
-                f"{strange[:5].tolist()}. Were they made for another split, or are they labels instead of ids?"
-            )
-    notes: dict[str, Any] = {}
-    if missing := len(gt.image_ids) - len(table.completed):
+    completed = detections.completed_image_ids(folder)
+    outside = 0
+    for path in detections.shard_files(folder):
+        table = detections.read_shard(path, masks=False)
+        _require_known("image", np.concatenate((table.image_ids, table.completed)), gt.image_ids, path, gt.path)
+        _require_known("category", table.category_ids, gt.category_ids, path, gt.path)
+        limits = gt.image_sizes[np.searchsorted(gt.image_ids, table.image_ids)][:, ::-1] + 1.0  # a pixel for rounding
+        corners = table.boxes[:, :2] + table.boxes[:, 2:]
+        outside += int(((table.boxes[:, :2] < -1.0) | (corners > limits)).any(axis=1).sum())
+    notes: dict[str, Any] = {"boxes_outside_their_image": outside} if outside else {}
+    if missing := len(gt.image_ids) - len(completed):
         notes["images_without_detections"] = missing
         logging.getLogger(__name__).warning(
             "%d of %d images have no detections in %s: their objects count as missed",
-            *(missing, len(gt.image_ids), table.source),
+            *(missing, len(gt.image_ids), folder),
         )
-    images = np.searchsorted(gt.image_ids, table.image_ids)
-    limits = gt.image_sizes[images][:, ::-1] + 1.0  # one pixel for rounding
-    corners = table.boxes[:, :2] + table.boxes[:, 2:]
-    if outside := int(((table.boxes[:, :2] < -1.0) | (corners > limits)).any(axis=1).sum()):
-        notes["boxes_outside_their_image"] = outside
     return notes
+
+
+def _require_known(kind: str, found: np.ndarray, known: np.ndarray, shard: Path, annotations_json: Path) -> None:
+    strange = np.setdiff1d(found, known)
+    if len(strange):
+        raise DataError(
+            f"{shard} has {len(strange)} {kind} ids that {annotations_json} does not define, such as "
+            f"{strange[:5].tolist()}. Were they made for another split, or are they labels instead of ids?"
+        )

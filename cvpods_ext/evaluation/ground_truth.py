@@ -6,15 +6,17 @@ Shapes: I = images, K = categories, both by sorted id; A = annotations in file o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from cvpods_ext.errors import DataError
-from cvpods_ext.evaluation.masks import Segmentation, usable_masks
+from cvpods_ext.evaluation.annotation_json import BOX, MASK, cached_table
 from cvpods_ext.evaluation.protocol import GROUPS
 
 
@@ -24,11 +26,13 @@ class GroundTruth:
 
     image_ids (I,), image_sizes (I, 2) height, width; category_ids (K,), frequency (K,) positions in GROUPS;
     per annotation: images, categories (A,) positions, boxes (A, 4) float64 XYWH, areas (A,), crowd and ignore (A,)
-    bool, segmentations A json values or None if not read. `negatives` and `not_exhaustive` are sorted keys of
-    verified absent and of incompletely annotated (image, category) pairs. `notes` says what had to be derived.
+    bool; if masks were read rles (A,) compressed COCO RLE, mask_boxes (A, 4) tight XYWH and mask_areas (A,) pixels.
+    `negatives` and `not_exhaustive` are sorted keys of the verified absent and of the incompletely annotated pairs.
+    `notes` says what had to be derived; `sha256` is the json's.
     """
 
     path: Path
+    sha256: str
     federated: bool
     image_ids: np.ndarray
     image_sizes: np.ndarray
@@ -41,7 +45,9 @@ class GroundTruth:
     areas: np.ndarray
     crowd: np.ndarray
     ignore: np.ndarray
-    segmentations: list[Segmentation] | None
+    rles: pa.Array | None
+    mask_boxes: np.ndarray | None
+    mask_areas: np.ndarray | None
     negatives: np.ndarray
     not_exhaustive: np.ndarray
     notes: dict[str, Any]
@@ -51,139 +57,92 @@ class GroundTruth:
         """Categories, annotated or not."""
         return len(self.category_ids)
 
+    @cached_property
     def keys(self) -> np.ndarray:
         """(A,) image * K + category of every annotation."""
         return self.images * self.num_categories + self.categories
 
+    def cells(self, image_ids: np.ndarray, category_ids: np.ndarray) -> np.ndarray:
+        """Keys of (image, category) pairs given by their ids, which must be known."""
+        images = np.searchsorted(self.image_ids, image_ids)
+        return images * self.num_categories + np.searchsorted(self.category_ids, category_ids)
+
+    @cached_property
+    def by_cell(self) -> np.ndarray:
+        """(A,) positions of the annotations by ascending key, in file order within a cell."""
+        return np.argsort(self.keys, kind="stable")
+
+    @cached_property
+    def _ordered_keys(self) -> np.ndarray:
+        return self.keys[self.by_cell]
+
+    def rows_of_cells(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First row and row after the last in `by_cell` of each cell in `keys`; equal where nothing is annotated."""
+        return np.searchsorted(self._ordered_keys, keys, "left"), np.searchsorted(self._ordered_keys, keys, "right")
+
+    @cached_property
+    def verified(self) -> np.ndarray:
+        """Sorted keys of the pairs in which every detection is right or wrong: annotated or verified absent."""
+        return np.union1d(self.keys, self.negatives)
+
+    def take(self, positions: np.ndarray) -> GroundTruth:
+        """The annotations at `positions`, in that order; images, categories and lists stay."""
+        chosen = ("images", "categories", "boxes", "areas", "crowd", "ignore", "mask_boxes", "mask_areas")
+        columns = {name: getattr(self, name) for name in chosen}
+        columns = {name: None if column is None else column[positions] for name, column in columns.items()}
+        return replace(self, **columns, rles=None if self.rles is None else self.rles.take(pa.array(positions)))
+
+    def rle_dicts(self, positions: np.ndarray) -> list[dict[str, Any]]:
+        """Masks as COCO dicts."""
+        assert self.rles is not None, "ground truth was read without masks"
+        counts = self.rles.take(pa.array(positions)).to_pylist()
+        sizes = self.image_sizes[self.images[positions]].tolist()
+        return [{"size": size, "counts": count} for size, count in zip(sizes, counts, strict=True)]
+
 
 def load(path: Path, masks: bool, train_image_counts: Sequence[int] | None = None) -> GroundTruth:
-    """Read a COCO or LVIS json; `masks=False` drops the segmentations while parsing.
+    """Read a COCO or LVIS json, from its cache if there is one; `masks=False` leaves the masks out.
 
     It is federated (LVIS) if a category has a frequency or an image has `neg_category_ids`. Absent frequencies are
     derived from `train_image_counts` (K,), else from the categories' `image_count`, else from this file's images.
     """
     path = Path(path)
-    content = _parse(path, masks)
-    images, categories, annotations = (
-        _records(content, name, path) for name in ("images", "categories", "annotations")
+    table, digest = cached_table(path, masks)
+    header = json.loads(table.schema.metadata[b"header"])
+    categories, notes = header["categories"], dict(header["notes"])
+    column = {name: table.column(name).to_numpy() for name in table.column_names if name != "rle"}
+    federated = header["negatives"] is not None or any("frequency" in category for category in categories)
+    num_pairs = len(header["image_ids"]) * len(categories)
+    negatives = header["negatives"]
+    if federated and negatives is None:
+        notes["negatives"] = "no image has neg_category_ids: every category counts as verified on every image"
+        negatives = np.arange(num_pairs)
+    own_counts = np.bincount(
+        np.unique(column["image"] * len(categories) + column["category"]) % max(1, len(categories)),
+        minlength=len(categories),
     )
-    image_ids = _unique_ids(images, "image", path)
-    category_ids = _unique_ids(categories, "category", path)
-    images.sort(key=lambda image: image["id"])
-    categories.sort(key=lambda category: category["id"])
-    federated = any("frequency" in c for c in categories) or any("neg_category_ids" in i for i in images)
-    notes: dict[str, Any] = {}
-    known, columns = _columns(annotations, image_ids, category_ids, path, notes)
-    _require_sizes(images, path)
-    sizes = np.array([(i["height"], i["width"]) for i in images], dtype=np.int64).reshape(-1, 2)
-    segmentations = [annotations[i][6] for i in known] if masks else None
-    if segmentations is not None:
-        segmentations = usable_masks(segmentations, sizes[columns["images"]], image_ids[columns["images"]], path, notes)
-    counts = _image_counts(columns["images"], columns["categories"], len(category_ids))
     return GroundTruth(
         path=path,
+        sha256=digest,
         federated=federated,
-        image_ids=image_ids,
-        image_sizes=sizes,
-        category_ids=category_ids,
+        image_ids=np.array(header["image_ids"], dtype=np.int64),
+        image_sizes=np.array([header["heights"], header["widths"]], dtype=np.int64).T,
+        category_ids=np.array([category["id"] for category in categories], dtype=np.int64),
         category_names=[str(category.get("name", category["id"])) for category in categories],
-        frequency=_frequency(categories, train_image_counts, counts, path, notes),
-        segmentations=segmentations,
-        negatives=_negatives(images, category_ids, federated, notes),
-        not_exhaustive=_pair_keys([i.get("not_exhaustive_category_ids", ()) for i in images], category_ids),
+        frequency=_frequency(categories, train_image_counts, own_counts, path, notes),
+        images=column["image"],
+        categories=column["category"],
+        boxes=np.stack([column[name] for name in BOX], axis=1),
+        areas=column["area"],
+        crowd=column["crowd"],
+        ignore=column["ignore"],
+        rles=table.column("rle").combine_chunks() if masks else None,
+        mask_boxes=np.stack([column[name] for name in MASK[:4]], axis=1) if masks else None,
+        mask_areas=column["mask_area"] if masks else None,
+        negatives=np.asarray(negatives if negatives is not None else (), dtype=np.int64),
+        not_exhaustive=np.array(header["not_exhaustive"], dtype=np.int64),
         notes=notes,
-        **columns,
     )
-
-
-def _parse(path: Path, masks: bool) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file, object_hook=_annotation_hook(masks))
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing. Run pods_data doctor to see where it belongs.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not valid JSON ({error}); it may be truncated. Download it again.") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds a {type(content).__name__}, not annotations. Is it a results file?")
-    return content
-
-
-def _annotation_hook(masks: bool) -> Callable[[dict[str, Any]], Any]:
-    """Turn each annotation into a tuple while the file is parsed: the dicts of LVIS val alone take a gigabyte."""
-
-    def slim(item: dict[str, Any]) -> Any:
-        if "image_id" not in item or "category_id" not in item:
-            return item
-        flags = item.get("iscrowd", 0), item.get("ignore", 0)
-        segmentation = _compact(item.get("segmentation")) if masks else None
-        return item["image_id"], item["category_id"], item.get("bbox"), item.get("area"), *flags, segmentation
-
-    return slim
-
-
-def _compact(segmentation: Any) -> Any:
-    """Polygons as arrays: an eighth of a list of Python floats."""
-    if isinstance(segmentation, list) and all(isinstance(ring, list) for ring in segmentation):
-        return [np.asarray(ring, dtype=np.float64) for ring in segmentation]
-    return segmentation
-
-
-def _records(content: dict[str, Any], name: str, path: Path) -> list[Any]:
-    value = content.get(name)
-    if not isinstance(value, list):
-        raise DataError(
-            f"{path} has no list '{name}' (it has {sorted(content)}). Evaluation needs a file with annotations."
-        )
-    return value
-
-
-def _unique_ids(records: list[dict[str, Any]], kind: str, path: Path) -> np.ndarray:
-    if not all(isinstance(record, dict) and isinstance(record.get("id"), int) for record in records):
-        raise DataError(f"{path}: a record of the list of {kind} records has no whole number 'id'.")
-    ids, counts = np.unique(np.array([record["id"] for record in records], dtype=np.int64), return_counts=True)
-    if (counts > 1).any():
-        raise DataError(f"{path}: {kind} id {ids[counts > 1][0]} occurs twice. Ids must be unique.")
-    return ids
-
-
-def _require_sizes(images: list[dict[str, Any]], path: Path) -> None:
-    for image in images:
-        if "height" not in image or "width" not in image:
-            raise DataError(f"{path}: image {image['id']} has no height and width. pods_data doctor lists all of them.")
-
-
-def _columns(
-    annotations: list[Any], image_ids: np.ndarray, category_ids: np.ndarray, path: Path, notes: dict[str, Any]
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Positions of usable annotations and their columns; those of unknown images or categories are only counted."""
-    if not all(isinstance(a, tuple) for a in annotations):
-        raise DataError(f"{path}: an annotation lacks image_id or category_id. pods_data doctor lists all of them.")
-    ids = np.array([a[:2] for a in annotations], dtype=np.int64).reshape(-1, 2)
-    known = np.flatnonzero(np.isin(ids[:, 0], image_ids) & np.isin(ids[:, 1], category_ids))
-    if len(known) < len(annotations):
-        notes["annotations_of_unknown_images_or_categories"] = len(annotations) - len(known)
-    kept = [annotations[i] for i in known]
-    boxes = np.array([(np.nan,) * 4 if a[2] is None else a[2] for a in kept], dtype=np.float64).reshape(-1, 4)
-    areas = np.array([np.nan if a[3] is None else a[3] for a in kept], dtype=np.float64)
-    absent = np.isnan(areas)
-    if absent.any():
-        areas = np.where(absent, boxes[:, 2] * boxes[:, 3], areas)
-        notes["areas_derived_from_boxes"] = int(absent.sum())
-    return known, {
-        "images": np.searchsorted(image_ids, ids[known, 0]),
-        "categories": np.searchsorted(category_ids, ids[known, 1]),
-        "boxes": boxes,
-        "areas": areas,
-        "crowd": np.array([bool(a[4]) for a in kept], dtype=bool),
-        "ignore": np.array([bool(a[5]) for a in kept], dtype=bool),
-    }
-
-
-def _image_counts(images: np.ndarray, categories: np.ndarray, num_categories: int) -> np.ndarray:
-    """(K,) in how many images each category is annotated."""
-    pairs = np.unique(images * num_categories + categories)
-    return np.bincount(pairs % num_categories, minlength=num_categories)
 
 
 def _frequency(
@@ -206,21 +165,3 @@ def _frequency(
         counts, origin = own_counts, f"image counts of {path.name} itself"
     notes["frequency"] = f"derived from {origin}"
     return np.searchsorted([10, 100], counts, side="left")
-
-
-def _pair_keys(ids_per_image: list[Sequence[int]], category_ids: np.ndarray) -> np.ndarray:
-    """Sorted unique keys of (image, category) lists; category ids that the file does not define are left out."""
-    lengths = [len(ids) for ids in ids_per_image]
-    flat = np.array([i for ids in ids_per_image for i in ids], dtype=np.int64)
-    images = np.repeat(np.arange(len(ids_per_image)), lengths)
-    known = np.isin(flat, category_ids)
-    return np.unique(images[known] * len(category_ids) + np.searchsorted(category_ids, flat[known]))
-
-
-def _negatives(
-    images: list[dict[str, Any]], category_ids: np.ndarray, federated: bool, notes: dict[str, Any]
-) -> np.ndarray:
-    if federated and not any("neg_category_ids" in image for image in images):
-        notes["negatives"] = "no image has neg_category_ids: every category counts as verified on every image"
-        return np.arange(len(images) * len(category_ids))
-    return _pair_keys([image.get("neg_category_ids", ()) for image in images], category_ids)

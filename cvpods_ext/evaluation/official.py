@@ -16,7 +16,7 @@ from cvpods_ext.evaluation.protocol import GROUPS
 
 
 def lvis_accumulated(gt: GroundTruth, table: DetectionTable, task: str, max_detections: int) -> dict[str, np.ndarray]:
-    """`precision` (T, R, K, A) and `recall` (T, K, A) by the `lvis` package, fed with everything unfiltered."""
+    """`precision` (T, R, K, A, 1) and `recall` (T, K, A, 1) by the `lvis` package, fed with everything unfiltered."""
     from lvis import LVIS, LVISEval, LVISResults
 
     class Given(LVIS):
@@ -31,7 +31,7 @@ def lvis_accumulated(gt: GroundTruth, table: DetectionTable, task: str, max_dete
         evaluation = LVISEval(truth, LVISResults(truth, rows, max_dets=max_detections), task)
         evaluation.evaluate()
         evaluation.accumulate()
-    return {"precision": evaluation.eval["precision"], "recall": evaluation.eval["recall"]}
+    return {name: evaluation.eval[name][..., None] for name in ("precision", "recall")}
 
 
 def coco_accumulated(gt: GroundTruth, table: DetectionTable, task: str) -> dict[str, np.ndarray]:
@@ -119,6 +119,7 @@ def _dataset(gt: GroundTruth, task: str) -> dict[str, Any]:
 
 def _annotations(gt: GroundTruth, task: str) -> list[dict[str, Any]]:
     annotations = []
+    masks = gt.rle_dicts(np.arange(len(gt.images))) if task == "segm" else []
     for k in range(len(gt.images)):
         annotation: dict[str, Any] = {
             "id": k + 1,
@@ -130,9 +131,6 @@ def _annotations(gt: GroundTruth, task: str) -> list[dict[str, Any]]:
             "ignore": int(gt.ignore[k]),
         }
         if task == "segm":
-            assert gt.segmentations is not None, "ground truth was read without masks"
-            segmentation = gt.segmentations[k]
-            is_rle = isinstance(segmentation, dict)
-            annotation["segmentation"] = segmentation if is_rle else [ring.tolist() for ring in segmentation]
+            annotation["segmentation"] = masks[k]
         annotations.append(annotation)
     return annotations

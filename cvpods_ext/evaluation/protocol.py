@@ -46,3 +46,8 @@ def summarise(curves: Curves, frequency: np.ndarray) -> Metrics:
     for area, name in enumerate(AREA_NAMES[1:], start=1):
         metrics[f"AR{name[0]}"] = mean_where_annotated(recall[..., area])
     return metrics
+
+
+def coco_recalls(recall_at_1: np.ndarray, recall_at_10: np.ndarray) -> Metrics:
+    """What COCO reports besides: recall, (T, K) each, when only 1 or 10 detections per image and category count."""
+    return {"AR1": mean_where_annotated(recall_at_1), "AR10": mean_where_annotated(recall_at_10)}

@@ -30,8 +30,9 @@ def real(tmp_path_factory):
     return annotations, detections, write_case(tmp_path_factory.mktemp("real"), annotations, detections)
 
 
-def test_real_lvis_file_agrees_with_the_official_evaluator(real):
-    ours, theirs = (evaluate(*real[2], evaluator=name) for name in ("hotcoco", "lvis"))
+@pytest.mark.parametrize("evaluator", ["own", "hotcoco"])
+def test_real_lvis_file_agrees_with_the_official_evaluator(evaluator, real):
+    ours, theirs = (evaluate(*real[2], evaluator=name) for name in (evaluator, "lvis"))
     for task in ("bbox", "segm"):
         assert_same(ours[task], theirs[task])
         assert 20 < ours[task]["AP"] < 95, "the detections are neither perfect nor noise"
@@ -41,9 +42,7 @@ def test_real_lvis_file_agrees_with_the_official_evaluator(real):
 
 
 def test_fewer_detections_per_image_agree_with_the_official_evaluator(real):
-    ours, theirs = (
-        evaluate(*real[2], tasks=("bbox",), max_detections=9, evaluator=name) for name in ("hotcoco", "lvis")
-    )
+    ours, theirs = (evaluate(*real[2], tasks=("bbox",), max_detections=9, evaluator=name) for name in ("own", "lvis"))
     assert_same(ours["bbox"], theirs["bbox"])
     assert ours["bbox"]["AP"] < evaluate(*real[2], tasks=("bbox",))["bbox"]["AP"]
 
@@ -52,9 +51,10 @@ def test_fewer_detections_per_image_agree_with_the_official_evaluator(real):
 def test_corner_cases_agree_with_the_official_evaluator_and_with_the_definition(seed, tmp_path):
     annotations, detections = synthetic(seed)
     case = write_case(tmp_path, annotations, detections)
-    ours, theirs = (evaluate(*case, evaluator=name) for name in ("hotcoco", "lvis"))
+    ours, other, theirs = (evaluate(*case, evaluator=name) for name in ("own", "hotcoco", "lvis"))
     for task in ("bbox", "segm"):
         assert_same(ours[task], theirs[task])
+        assert_same(other[task], theirs[task])
         assert_same(ours[task], reference_evaluator.evaluate(annotations, detections, task))
         assert ours[task]["APr"] is None
 
@@ -64,7 +64,7 @@ def test_more_than_300_detections_on_an_image_agree(tmp_path):
     case = write_case(tmp_path, annotations, detections)
     ours, theirs, all_of_them = (
         evaluate(*case, tasks=("bbox",), evaluator=name, max_detections=limit)["bbox"]
-        for name, limit in (("hotcoco", 300), ("lvis", 300), ("hotcoco", 1000))
+        for name, limit in (("own", 300), ("lvis", 300), ("own", 1000))
     )
     assert_same(ours, theirs)
     assert_same(ours, reference_evaluator.evaluate(annotations, detections, "bbox"))
@@ -72,7 +72,7 @@ def test_more_than_300_detections_on_an_image_agree(tmp_path):
     assert_same(all_of_them, evaluate(*case, tasks=("bbox",), evaluator="lvis", max_detections=1000)["bbox"])
 
 
-@pytest.mark.parametrize("evaluator", ["hotcoco", "lvis"])
+@pytest.mark.parametrize("evaluator", ["own", "hotcoco", "lvis"])
 def test_no_detections_at_all_score_zero(evaluator, tmp_path):
     annotations, _ = synthetic(3)
     result = evaluate(*write_case(tmp_path, annotations, []), evaluator=evaluator)
@@ -81,7 +81,7 @@ def test_no_detections_at_all_score_zero(evaluator, tmp_path):
         assert result[task]["APr"] is None
 
 
-@pytest.mark.parametrize("evaluator", ["hotcoco", "lvis"])
+@pytest.mark.parametrize("evaluator", ["own", "hotcoco", "lvis"])
 def test_a_match_with_annotation_id_0_counts(evaluator, tmp_path):
     box = [10.0, 10.0, 40.0, 40.0]
     annotations = {
@@ -102,8 +102,9 @@ def coco(request, tmp_path_factory):
 
 
 def test_coco_file_agrees_with_pycocotools(coco):
-    ours, theirs = (evaluate(*coco[2], evaluator=name) for name in ("hotcoco", "lvis"))
+    ours, other, theirs = (evaluate(*coco[2], evaluator=name) for name in ("own", "hotcoco", "lvis"))
     for task in ("bbox", "segm"):
+        assert_same(other[task], theirs[task])
         assert_same(ours[task], theirs[task])
         assert ours[task]["AR1"] < ours[task]["AR10"] <= ours[task]["AR"]
     assert ours.settings["protocol"] == "coco"
@@ -120,9 +121,10 @@ def test_coco_corner_cases_agree_with_pycocotools(seed, tmp_path):
     for category in annotations["categories"]:
         del category["frequency"]
     case = write_case(tmp_path, annotations, detections)
-    ours, theirs = (evaluate(*case, evaluator=name) for name in ("hotcoco", "lvis"))
+    ours, other, theirs = (evaluate(*case, evaluator=name) for name in ("own", "hotcoco", "lvis"))
     for task in ("bbox", "segm"):
         assert_same(ours[task], theirs[task])
+        assert_same(other[task], theirs[task])
 
 
 def test_coco_without_detections_scores_zero(tmp_path):
@@ -132,7 +134,7 @@ def test_coco_without_detections_scores_zero(tmp_path):
     for category in annotations["categories"]:
         del category["frequency"]
     case = write_case(tmp_path, annotations, [])
-    for name in ("hotcoco", "lvis"):
+    for name in ("own", "lvis"):
         assert evaluate(*case, evaluator=name)["segm"]["AP"] == 0.0
 
 
@@ -168,7 +170,7 @@ def test_degenerate_polygon_becomes_an_empty_mask_and_is_reported(tmp_path):
     annotations, detections = synthetic(2)
     annotations["annotations"][0]["segmentation"] = [[1, 1, 30, 30]]
     case = write_case(tmp_path, annotations, detections)
-    ours, theirs = (evaluate(*case, tasks=("segm",), evaluator=name) for name in ("hotcoco", "lvis"))
+    ours, theirs = (evaluate(*case, tasks=("segm",), evaluator=name) for name in ("own", "lvis"))
     assert ours.settings["annotations_with_degenerate_polygons"] == 1
     assert_same(ours["segm"], theirs["segm"])
 

@@ -1,4 +1,4 @@
-"""Curves by hotcoco: LVIS and COCO matching in compiled code, fed with columns."""
+"""Evaluation by hotcoco, compiled code by another author: a fast second opinion on our own matching."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ import numpy as np
 
 from cvpods_ext.evaluation.detections import DetectionTable
 from cvpods_ext.evaluation.ground_truth import GroundTruth
+from cvpods_ext.evaluation.overlaps import detection_shapes
 from cvpods_ext.evaluation.protocol import GROUPS
+from cvpods_ext.evaluation.selection import Limit, select_annotations, select_detections
 
 
-def accumulated(
-    gt: GroundTruth, table: DetectionTable, areas: np.ndarray, task: str, federated: bool
-) -> dict[str, np.ndarray]:
-    """`precision` (T, R, K, A, M) and `recall` (T, K, A, M), M settings of detections per image.
+def accumulated(gt: GroundTruth, table: DetectionTable, task: str, limit: Limit) -> dict[str, np.ndarray]:
+    """`precision` (T, R, K, A, M) and `recall` (T, K, A, M), M settings of detections per image (COCO: 1, 10, 100).
 
-    `areas` (N,) decides the size class of unmatched detections: of the box for bbox, of the mask for segm.
+    What is evaluated is selected here, and areas are given, because hotcoco differs from the official packages there.
     """
+    gt = select_annotations(gt)
+    table = table.take(select_detections(gt, table, limit))
+    areas = detection_shapes(gt, table, task).areas
+    if gt.federated:
+        table, areas = table.take(np.flatnonzero(areas > 0)), areas[areas > 0]
     truth = _dataset(gt, task)
     rows = np.column_stack((table.image_ids, table.boxes, table.scores, table.category_ids)).astype(np.float64)
     if task == "segm":
@@ -28,9 +33,9 @@ def accumulated(
             found.update_anns(ids=np.arange(1, len(table) + 1), area=areas)
     else:
         found = truth.load_res(rows)
-    if federated:
+    if gt.federated:
         found = found.cap_detections_per_image(None)  # the cap was applied before; hotcoco's own is 300
-    evaluation = hotcoco.COCOeval(truth, found, task, lvis_style=federated)
+    evaluation = hotcoco.COCOeval(truth, found, task, lvis_style=gt.federated)
     evaluation.evaluate()
     evaluation.accumulate()
     result = evaluation.eval
@@ -60,7 +65,7 @@ def _dataset(gt: GroundTruth, task: str) -> hotcoco.COCO:
         {"id": category_id, "name": name, "frequency": GROUPS[group]}
         for category_id, name, group in zip(gt.category_ids.tolist(), gt.category_names, gt.frequency, strict=True)
     ]
-    columns: dict[str, Any] = {"segmentation": _as_lists(gt)} if task == "segm" else {}
+    columns: dict[str, Any] = {"segmentation": gt.rle_dicts(np.arange(len(gt.images)))} if task == "segm" else {}
     return hotcoco.COCO.from_arrays(
         images,
         categories,
@@ -79,8 +84,3 @@ def _ids_per_image(gt: GroundTruth, keys: np.ndarray) -> list[list[int]]:
     bounds = np.searchsorted(images, np.arange(len(gt.image_ids) + 1))
     ids = gt.category_ids[categories].tolist()
     return [ids[bounds[i] : bounds[i + 1]] for i in range(len(gt.image_ids))]
-
-
-def _as_lists(gt: GroundTruth) -> list[Any]:
-    assert gt.segmentations is not None, "ground truth was read without masks"
-    return [s if isinstance(s, dict) else [ring.tolist() for ring in s] for s in gt.segmentations]

@@ -1,0 +1,156 @@
+"""From a folder of shards to its match table, on all cores and in bounded memory; kept on disk for what comes later."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvpods_ext.errors import DataError
+from cvpods_ext.evaluation import ground_truth
+from cvpods_ext.evaluation.detections import completed_image_ids, read_shard, read_shard_metadata, shard_files
+from cvpods_ext.evaluation.ground_truth import GroundTruth
+from cvpods_ext.evaluation.match_table import Candidates, Judged, MatchTable, Objects, concatenate, gather, judge
+from cvpods_ext.evaluation.selection import Limit, best_per_category, select_annotations, select_detections
+from cvpods_ext.runtime.files import atomic_path
+
+FORMAT = 1  # of the cached table
+ROWS_PER_WORKER = 1_000_000  # fewer do not repay the start of a process
+ROWS_AT_ONCE = 150_000  # bounds the memory that masks take as Python objects
+
+Work = tuple[Path, int, np.ndarray | None]  # a shard, the number of rows before it, its rows to keep or None for all
+
+
+def match_table(gt: GroundTruth, folder: Path, task: str, limit: Limit, workers: int | None = None) -> MatchTable:
+    """The match table of all shards in `folder`, from the cache beside them if neither they nor the json changed.
+
+    `workers` processes (None: one per core, fewer for little work) share the shards. They are spawned, so a script
+    that calls this must guard its main module as `multiprocessing` demands.
+    """
+    completed_image_ids(folder)
+    cache = Path(folder) / f"matches-{task}-{limit}.parquet"
+    fingerprint = _fingerprint(gt, folder)
+    cached = _read(cache, fingerprint)
+    if cached is None:
+        counted = select_annotations(gt)
+        judged, objects = judge(counted, _candidates(counted, folder, task, limit, workers))
+        cached = judged, objects
+        _write(cache, judged, objects, fingerprint)
+    return MatchTable(*cached, gt.image_ids, gt.category_ids, gt.category_names, gt.frequency)
+
+
+def _candidates(gt: GroundTruth, folder: Path, task: str, limit: Limit, workers: int | None) -> Candidates:
+    files = shard_files(folder)
+    if not files:
+        raise DataError(f"no detections-*.parquet in {folder}. Run pods_test, or import a results json first.")
+    sizes = [read_shard_metadata(path).rows for path in files]
+    before = np.cumsum([0, *sizes])
+    kept = _kept_rows(files, before, limit)
+    work = list(zip(files, before[:-1].tolist(), kept, strict=True))
+    if workers is None:
+        workers = min(len(os.sched_getaffinity(0)), 1 + int(before[-1]) // ROWS_PER_WORKER)
+    workers = min(workers, len(files))
+    if workers <= 1:
+        return concatenate(_match_shards(gt, work, task, limit))
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        shares = [work[k::workers] for k in range(workers)]
+        futures = [pool.submit(_match_share, gt.path, share, task, limit) for share in shares]
+        return concatenate([part for future in futures for part in future.result()])
+
+
+def _kept_rows(files: Sequence[Path], before: np.ndarray, limit: Limit) -> list[np.ndarray | None]:
+    """Per shard the rows within `limit.per_category`, which only all shards together can tell."""
+    if limit.per_category is None:
+        return [None] * len(files)
+    tables = [pq.read_table(path, columns=["category_id", "score"]) for path in files]
+    categories, scores = (
+        np.concatenate([table.column(name).to_numpy() for table in tables]) for name in ("category_id", "score")
+    )
+    kept = best_per_category(categories, scores, limit.per_category)
+    return [kept[start:stop] for start, stop in itertools.pairwise(before)]
+
+
+def _match_share(annotations_json: Path, share: Sequence[Work], task: str, limit: Limit) -> list[Candidates]:
+    """The work of one process, which opens the annotations itself (their cache is memory-mapped)."""
+    gt = ground_truth.load(annotations_json, masks=task == "segm")
+    return _match_shards(select_annotations(gt), share, task, limit)
+
+
+def _match_shards(gt: GroundTruth, share: Sequence[Work], task: str, limit: Limit) -> list[Candidates]:
+    parts = []
+    for path, before, kept in share:
+        table = read_shard(path, masks=task == "segm")
+        original = np.arange(len(table)) if kept is None else np.flatnonzero(kept)
+        if kept is not None:
+            table = table.take(original)
+        rows = select_detections(gt, table, limit)
+        for block in _blocks(table.image_ids[rows]):
+            part = gather(gt, table, rows[block], task)
+            parts.append(replace(part, rows=original[part.rows] + before))
+    return parts
+
+
+def _blocks(image_ids: np.ndarray) -> list[slice]:
+    """Cut rows, ordered by image, into blocks of about ROWS_AT_ONCE that hold whole images."""
+    starts = np.flatnonzero(np.concatenate(([True], image_ids[1:] != image_ids[:-1])))
+    bounds = [0]
+    for wanted in range(ROWS_AT_ONCE, len(image_ids), ROWS_AT_ONCE):
+        bounds.append(int(starts[np.searchsorted(starts, wanted, side="right") - 1]))
+    bounds.append(len(image_ids))
+    bounds = sorted(set(bounds)) if len(image_ids) else [0, 0]
+    return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
+
+
+def _fingerprint(gt: GroundTruth, folder: Path) -> str:
+    """Changes when the annotations, the frequency groups' file or any shard does."""
+    shards = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in shard_files(folder)]
+    return json.dumps([FORMAT, gt.sha256, shards])
+
+
+def _write(path: Path, judged: Judged, objects: Objects, fingerprint: str) -> None:
+    """One file with detections and, after them, objects; a folder that cannot be written is only a warning."""
+    columns = {f"judged.{f.name}": getattr(judged, f.name) for f in fields(judged)}
+    parts = {f"objects.{f.name}": getattr(objects, f.name) for f in fields(objects)}
+    metadata = {"fingerprint": fingerprint, "objects": _packed(parts)}
+    try:
+        with atomic_path(path) as temporary:
+            pq.write_table(pa.table(columns).replace_schema_metadata(metadata), temporary, compression="zstd")
+    except OSError as error:
+        logging.getLogger(__name__).warning("the match table is not kept: %s", error)
+
+
+def _packed(columns: dict[str, np.ndarray]) -> bytes:
+    sink = pa.BufferOutputStream()
+    table = pa.table(columns)
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def _read(path: Path, fingerprint: str) -> tuple[Judged, Objects] | None:
+    """The cached table, or None if there is none for this fingerprint; a damaged one is made again."""
+    if not path.is_file():
+        return None
+    try:
+        metadata: dict[bytes, Any] = pq.read_metadata(path).metadata or {}
+        if metadata.get(b"fingerprint") != fingerprint.encode():
+            return None
+        judged = pq.read_table(path)
+        objects = pa.ipc.open_stream(metadata[b"objects"]).read_all()
+    except (pa.ArrowException, OSError):
+        return None
+    return (
+        Judged(**{name.removeprefix("judged."): judged.column(name).to_numpy() for name in judged.column_names}),
+        Objects(**{name.removeprefix("objects."): objects.column(name).to_numpy() for name in objects.column_names}),
+    )
