@@ -9,13 +9,15 @@ from cvpods_ext.config.schema import Config
 def shrink(config: Config) -> Config:
     """Small images, ten steps, eight images; everything else stays as in the experiment."""
     data, schedule = config.data, config.schedule
+    side = min(256, data.lsj_side)  # a transformer's square: one window of 16 patches
     return override(
         config,
         data=dict(
             train_sizes=(min(128, *data.train_sizes),),
             train_max_size=min(192, data.train_max_size),
-            test_size=min(128, data.test_size),
-            test_max_size=min(192, data.test_max_size),
+            lsj_side=side,
+            test_size=side or min(128, data.test_size),
+            test_max_size=side or min(192, data.test_max_size),
             max_images=8,
             workers=0,
         ),

@@ -54,10 +54,10 @@ class CheckpointFolder:
             (self.folder / entry["file"]).unlink(missing_ok=True)
         return path
 
-    def save_final(self, model: nn.Module, iteration: int) -> Path:
-        """Write the weights alone, for testing and for a second stage."""
+    def save_final(self, model: nn.Module, iteration: int, extra: dict[str, Any] | None = None) -> Path:
+        """Write the weights (and their average, in `extra`) alone, for testing and for a second stage."""
         path = self.folder / FINAL
-        _write(path, {"model": model.state_dict(), "iteration": iteration})
+        _write(path, {"model": model.state_dict(), "iteration": iteration, **(extra or {})})
         return path
 
     def latest(self) -> dict[str, Any] | None:

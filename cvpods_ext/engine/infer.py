@@ -54,6 +54,9 @@ def test_settings(experiment: Experiment, weights: Path) -> dict[str, Any]:
         "score_threshold": config.model.score_threshold,
         "nms_threshold": config.model.nms_threshold,
         "detections_per_image": config.model.detections_per_image,
+        "suppression": config.model.suppression,
+        "maskness_threshold": config.model.maskness_threshold,
+        "ema": config.test.ema,
         "test_size": config.data.test_size,
         "test_max_size": config.data.test_max_size,
         "max_images": config.data.max_images,
@@ -67,7 +70,7 @@ def infer(device: torch.device, experiment: Experiment, weights: Path, settings:
         _drop_other_settings(folder, settings)
     dist.barrier()
     model = experiment.build_model()
-    _load_all(model, weights)
+    _load_all(model, weights, experiment.config.test.ema)
     model.to(device).eval()
 
     config = experiment.config
@@ -82,9 +85,14 @@ def infer(device: torch.device, experiment: Experiment, weights: Path, settings:
     dist.barrier()
 
 
-def _load_all(model: nn.Module, weights: Path) -> None:
-    """A model under test must get every one of its weights; anything less is a WeightsError."""
-    report = load_into(model, read(weights), source=str(weights))
+def _load_all(model: nn.Module, weights: Path, ema: bool) -> None:
+    """A model under test must get every one of its weights, or their averages; anything less is a WeightsError."""
+    checkpoint = read(weights)
+    if ema and not checkpoint.ema:
+        raise WeightsError(
+            f"{weights} holds no running average (ema_state): train with schedule.ema_decay, or set test.ema=False"
+        )
+    report = load_into(model, checkpoint.ema if ema else checkpoint, source=str(weights))
     logger.info("%s", report.summary())
     if report.missing or report.skipped:
         raise WeightsError(

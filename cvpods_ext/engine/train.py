@@ -23,8 +23,9 @@ from cvpods_ext.config import Config, Schedule
 from cvpods_ext.config.experiment import Experiment
 from cvpods_ext.data.loader import training_batches
 from cvpods_ext.engine.checkpoint import CheckpointFolder
+from cvpods_ext.engine.ema import WeightAverage
 from cvpods_ext.engine.monitor import LossWatch, Monitor
-from cvpods_ext.engine.optim import build_optimizer, learning_rate, select_trainable
+from cvpods_ext.engine.optim import build_optimizer, learning_rate, select_trainable, set_learning_rate
 from cvpods_ext.engine.setup import initial_weights, save_config
 from cvpods_ext.modeling.frozen_norms import has_frozen_norms, measure_frozen_norms
 from cvpods_ext.runtime import dist
@@ -54,7 +55,8 @@ def train(experiment: Experiment, device: torch.device, resume: bool = False, dr
         measure_frozen_norms(model, next(training_batches(config, experiment.folder, 0, 0, 1)).to(device))
     optimizer = build_optimizer(model, schedule)
     scaler = torch.amp.GradScaler(device.type, enabled=schedule.precision == "fp16")
-    start = _restore(state, model, optimizer, scaler) if state is not None else 0
+    average = WeightAverage(model, schedule.ema_decay) if schedule.ema_decay else None
+    start = _restore(state, model, optimizer, scaler, average) if state is not None else 0
     if dist.is_main():
         save_config(experiment)
 
@@ -65,6 +67,8 @@ def train(experiment: Experiment, device: torch.device, resume: bool = False, dr
         for iteration in range(start, schedule.iters):
             rate = learning_rate(schedule, iteration)
             first = step.run(iteration, rate, batches, monitor)
+            if average is not None:
+                average.update(model)
             done = iteration + 1
             monitor.step(done, rate)
             if draw is not None and config.picture_every and done % config.picture_every == 0 and dist.is_main():
@@ -72,11 +76,11 @@ def train(experiment: Experiment, device: torch.device, resume: bool = False, dr
             if done % config.checkpoint_every == 0 or done == schedule.iters or (stop.requested and dist.is_main()):
                 step.settle(monitor)
                 if dist.is_main():
-                    checkpoints.save(model, optimizer, done, {"scaler": scaler.state_dict()})
+                    checkpoints.save(model, optimizer, done, {"scaler": scaler.state_dict(), **_averaged(average)})
             if stop.requested and dist.is_main():
                 raise KeyboardInterrupt(f"stopped after iteration {done}; continue with --resume")
     if dist.is_main():
-        logger.info("weights are in %s", checkpoints.save_final(model, schedule.iters))
+        logger.info("weights are in %s", checkpoints.save_final(model, schedule.iters, _averaged(average)))
     dist.barrier()
 
 
@@ -100,8 +104,7 @@ class Step:
     def run(self, iteration: int, rate: float, batches: Iterator[Batch], monitor: Monitor) -> Batch:
         """Take the step; returns the first part of the batch, still on the CPU, for pictures."""
         started, data_time = time.perf_counter(), 0.0
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
         names: tuple[str, ...] = ()
         image_ids: list[int] = []
@@ -178,13 +181,24 @@ def _state_to_continue(checkpoints: CheckpointFolder, resume: bool) -> dict[str,
     return None
 
 
+def _averaged(average: WeightAverage | None) -> dict[str, Any]:
+    """What a checkpoint holds of the running average, under the key of published EVA-02 files."""
+    return {} if average is None else {"ema_state": average.tensors}
+
+
 def _restore(
-    state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+    state: dict[str, Any],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    average: WeightAverage | None,
 ) -> int:
     """Put everything back as it was; returns the number of steps already taken."""
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     scaler.load_state_dict(state["scaler"])
+    if average is not None:
+        average.load(state.get("ema_state", {}))
     return state["iteration"]
 
 
