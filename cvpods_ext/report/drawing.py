@@ -86,9 +86,12 @@ def draw_targets(
     return draw_shapes(to_picture(image, channels), shapes)
 
 
-def draw_shapes(picture: Image.Image, shapes: Sequence[Shape]) -> Image.Image:
-    """Draw `shapes` on an enlarged copy of `picture`, the first on top; captions never leave the picture."""
-    factor = max(1, math.ceil(LEGIBLE_SIDE / max(picture.size)))
+def draw_shapes(picture: Image.Image, shapes: Sequence[Shape], side: int = LEGIBLE_SIDE) -> Image.Image:
+    """Draw `shapes` on a copy of `picture`, enlarged until it is `side` pixels long; the first one ends up on top.
+
+    Captions never leave the picture; an empty one is not written.
+    """
+    factor = max(1, math.ceil(side / max(picture.size)))
     canvas = picture.convert("RGB").resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     stroke = max(2, round(max(canvas.size) / 320))
     for shape in reversed(shapes):
@@ -102,7 +105,8 @@ def draw_shapes(picture: Image.Image, shapes: Sequence[Shape]) -> Image.Image:
     font = _font(max(12, round(max(canvas.size) / 42)))
     placed: list[tuple[float, float, float, float]] = []
     for shape, box in zip(shapes, scaled, strict=True):
-        placed.append(_write_caption(pen, font, canvas.size, shape, box, placed))
+        if shape.caption:
+            placed.append(_write_caption(pen, font, canvas.size, shape, box, placed))
     return canvas
 
 
