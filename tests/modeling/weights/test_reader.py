@@ -336,3 +336,26 @@ def test_files_without_tensors_are_refused(tmp_path, content):
     torch.save(content, path)
     with pytest.raises(WeightsError, match=r"Save model\.state_dict\(\)"):
         read(path)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "pickle", "safetensors"])
+def test_damaged_bytes_raise_nothing_but_a_weights_error(tmp_path, kind):
+    state = {f"layer{i}.weight": torch.randn(3, 4) for i in range(3)}
+    path = tmp_path / "model"
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps({"model": {name: value.numpy() for name, value in state.items()}}))
+    elif kind == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save({"model": state}, path, _use_new_zipfile_serialization=kind == "zip")
+    data, random, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(60):
+        damaged = bytearray(data)
+        for place in random.integers(0, len(data), size=random.integers(1, 5)):
+            damaged[place] = random.integers(256)
+        path.write_bytes(bytes(damaged))
+        try:
+            read(path)
+        except WeightsError:
+            refused += 1
+    assert refused > 10  # the rest hit values, which no reader can know
