@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image, read_file
 
 from cvpods_ext.errors import DataError
 
@@ -29,7 +28,7 @@ def read(path: Path, size: tuple[int, int], image_id: int, channels: Channels = 
             image = _decode(path, upright=False)
     except FileNotFoundError:
         raise DataError(f"image {image_id}: {path} does not exist; `pods_data doctor` lists what is missing") from None
-    except (OSError, RuntimeError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
             f"image {image_id}: {path} cannot be decoded ({reason}); download or convert it again"
@@ -43,16 +42,7 @@ def read(path: Path, size: tuple[int, int], image_id: int, channels: Channels = 
 
 
 def _decode(path: Path, upright: bool) -> Tensor:
-    """uint8 (3, H, W) RGB. torchvision is the fast way; Pillow knows the formats that it does not."""
-    try:
-        data = read_file(str(path))
-        image = decode_image(data, ImageReadMode.RGB, apply_exif_orientation=upright)
-    except RuntimeError:
-        return _decode_with_pillow(path, upright)
-    return image if image.dtype == torch.uint8 else _decode_with_pillow(path, upright)
-
-
-def _decode_with_pillow(path: Path, upright: bool) -> Tensor:
+    """uint8 (3, H, W) RGB; Pillow notices truncated files, and torchvision's own decoders are being retired."""
     with Image.open(path) as file:
         opened = ImageOps.exif_transpose(file) if upright else file
         if opened.mode.startswith("I"):  # 16 bits a channel

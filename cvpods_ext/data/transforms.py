@@ -42,10 +42,16 @@ def shortest_edge_size(size: Size, shortest: int, longest: int) -> Size:
 
 
 def resize_image(image: Tensor, size: Size) -> Tensor:
-    """Bilinear with antialiasing on uint8 (3, H, W); within one grey level of Pillow, three times as fast."""
+    """Bilinear with antialiasing on uint8 (3, H, W).
+
+    Like Pillow, which the published models were trained with, but for one grey level in less than 1 % of the values.
+    """
     if tuple(image.shape[1:]) == size:
         return image
-    return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
+    one_pixel = size == (1, 1)  # which the uint8 kernel of torch 2.15 refuses
+    pixels = image[None].float() if one_pixel else image[None]
+    resized = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)[0]
+    return resized.round().to(torch.uint8) if one_pixel else resized
 
 
 def resize(image: Tensor, targets: Targets, size: Size) -> tuple[Tensor, Targets]:

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from shared import shared
+from tiny_dataset import annotation, categories, image, write_json
 
+from cvpods_ext.config.schema import DatasetFiles
 from cvpods_ext.data import annotations, catalog, category_tables, statistics
 from cvpods_ext.data.statistics import Pairs
-from cvpods_ext.config.schema import DatasetFiles
-from tiny_dataset import annotation, categories, image, write_json
 
 IMAGES = {"lvis_v1_train": 100_170, "lvis_v0.5_train": 56_740}
 
