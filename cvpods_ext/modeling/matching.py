@@ -66,7 +66,7 @@ def match(truth: GroundTruth, boxes: Tensor, *, low: float, high: float, keep_be
         index = torch.where(better, where + start, index)
         if keep_best and boxes.shape[1]:
             top = quality.amax(dim=2, keepdim=True)
-            forced |= ((quality == top) & (top >= 0)).any(dim=1)
+            forced |= ((quality == top) & (top > 0)).any(dim=1)  # an object that meets no box forces none
     return Matches(index, threshold(value, forced, low, high))
 
 

@@ -160,7 +160,8 @@ def _run_lengths(mask: np.ndarray, x0: int, y0: int, size: Size) -> np.ndarray:
     # a run that reaches the bottom and one that starts at the top of the next column are one run
     joined = np.flatnonzero(position[1:] == position[:-1])
     position = np.delete(position, np.concatenate((joined, joined + 1)))
-    return np.diff(position, prepend=0, append=size[0] * size[1])
+    counts = np.diff(position, prepend=0, append=size[0] * size[1])
+    return counts if counts[-1] else counts[:-1]
 
 
 def finish_all(raw: Sequence[RawDetections], targets: Sequence[Targets]) -> list[Detections]:

@@ -24,7 +24,7 @@ def by_the_table(quality, low, high, keep_best):
         best = max(range(objects), key=lambda g: (quality[g, box], -g))
         value = quality[best, box]
         label = 0 if value < low else 1 if value >= high else -1
-        if keep_best and any(quality[g, box] == quality[g].max() for g in range(objects)):
+        if keep_best and any(quality[g, box] == quality[g].max() > 0 for g in range(objects)):
             label = 1
         index.append(best)
         labels.append(label)

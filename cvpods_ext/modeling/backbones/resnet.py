@@ -38,13 +38,20 @@ class Stem(nn.Module):
         return F.max_pool2d(self.conv1(images), kernel_size=3, stride=2, padding=1)
 
 
+def _shortcut(in_channels: int, channels: int, stride: int, norm: str) -> Conv2d | None:
+    """A 1x1 convolution where a block changes the shape of its input, else nothing."""
+    if in_channels == channels and stride == 1:
+        return None
+    return Conv2d(in_channels, channels, 1, stride=stride, norm=norm)
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut (depths 18 and 34)."""
 
     def __init__(self, in_channels: int, stage: Stage, *, stride: int, norm: str) -> None:
         super().__init__()
         channels = stage.channels
-        self.shortcut = Conv2d(in_channels, channels, 1, stride=stride, norm=norm) if in_channels != channels else None
+        self.shortcut = _shortcut(in_channels, channels, stride, norm)
         self.conv1 = Conv2d(in_channels, channels, 3, stride=stride, norm=norm, relu=True)
         self.conv2 = Conv2d(channels, channels, 3, norm=norm)
 
@@ -67,7 +74,7 @@ class Bottleneck(nn.Module):
         super().__init__()
         channels, width = stage.channels, stage.width
         first, second = (stride, 1) if stride_in_1x1 else (1, stride)
-        self.shortcut = Conv2d(in_channels, channels, 1, stride=stride, norm=norm) if in_channels != channels else None
+        self.shortcut = _shortcut(in_channels, channels, stride, norm)
         self.conv1 = Conv2d(in_channels, width, 1, stride=first, norm=norm, relu=True)
         self.conv2 = Conv2d(width, width, 3, stride=second, groups=groups, norm=norm, relu=True)
         self.conv3 = Conv2d(width, channels, 1, norm=norm)
