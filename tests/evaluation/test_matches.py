@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+from evaluation_cases import perturbed, synthetic, write_case
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cvpods_ext.errors import DataError
+from cvpods_ext.evaluation import ground_truth, matches
+from cvpods_ext.evaluation.detections import shard_files
+from cvpods_ext.evaluation.evaluate import evaluate, metrics_of
+from cvpods_ext.evaluation.matches import match_table
+from cvpods_ext.evaluation.matching import match
+from cvpods_ext.evaluation.overlaps import Pairs
+from cvpods_ext.evaluation.protocol import IOU_THRESHOLDS
+from cvpods_ext.evaluation.selection import LVIS_LIMIT, Limit
+
+
+@pytest.fixture
+def case(tmp_path):
+    annotations, detections = synthetic(0)
+    return annotations, detections, *write_case(tmp_path, annotations, detections)
+
+
+def equal(first, second):
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in vars(first))
+
+
+def test_the_table_is_kept_until_a_shard_changes(case, monkeypatch):
+    _, _, path, shards = case
+    gt = ground_truth.load(path, masks=False)
+    table = match_table(gt, shards, "bbox", LVIS_LIMIT)
+
+    def refuse(*_):
+        raise AssertionError("computed again")
+
+    with monkeypatch.context() as context:
+        context.setattr(matches, "_candidates", refuse)
+        again = match_table(gt, shards, "bbox", LVIS_LIMIT)
+        assert equal(again.judged, table.judged)
+        assert equal(again.objects, table.objects)
+        shard = shard_files(shards)[0]
+        shard.touch()
+        with pytest.raises(AssertionError, match="computed again"):
+            match_table(gt, shards, "bbox", LVIS_LIMIT)
+
+
+def test_a_damaged_table_is_made_again(case):
+    _, _, path, shards = case
+    gt = ground_truth.load(path, masks=False)
+    table = match_table(gt, shards, "bbox", LVIS_LIMIT)
+    kept = shards / "matches-bbox-300_per_image.parquet"
+    kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 2])
+    assert equal(match_table(gt, shards, "bbox", LVIS_LIMIT).judged, table.judged)
+
+
+@pytest.mark.parametrize("task", ["bbox", "segm"])
+def test_blocks_shards_and_processes_do_not_change_the_table(task, tmp_path, monkeypatch):
+    from cvpods_ext.evaluation import interchange
+
+    annotations, detections = synthetic(1)
+    (tmp_path / "a").mkdir()
+    gt_path, one = write_case(tmp_path / "a", annotations, detections)
+    gt = ground_truth.load(gt_path, masks=True)
+    whole = match_table(gt, one, task, LVIS_LIMIT)
+    monkeypatch.setattr(matches, "ROWS_AT_ONCE", 17)
+    monkeypatch.setattr(interchange, "_BYTES_PER_SHARD", 7_000)
+    (tmp_path / "b").mkdir()
+    _, many = write_case(tmp_path / "b", annotations, detections)
+    assert len(shard_files(many)) > 2
+    for workers in (1, 2):
+        for kept in many.glob("matches-*"):
+            kept.unlink()
+        parts = match_table(gt, many, task, LVIS_LIMIT, workers=workers)
+        for name in ("image", "category", "score", "hits", "misses", "partner"):
+            np.testing.assert_array_equal(getattr(parts.judged, name), getattr(whole.judged, name), err_msg=name)
+
+
+def test_rows_point_into_the_shards(case):
+    from cvpods_ext.evaluation.detections import read
+
+    _, _, path, shards = case
+    gt = ground_truth.load(path, masks=False)
+    judged = match_table(gt, shards, "bbox", LVIS_LIMIT).judged
+    table = read(shards)
+    np.testing.assert_array_equal(table.scores[judged.row], judged.score)
+    np.testing.assert_array_equal(table.image_ids[judged.row], gt.image_ids[judged.image])
+    np.testing.assert_array_equal(table.category_ids[judged.row], gt.category_ids[judged.category])
+
+
+def test_a_limit_per_category_agrees_with_the_official_evaluator_without_a_limit_per_image(tmp_path):
+    annotations, detections = synthetic(5, per_image=90)
+    kept = []
+    for category in annotations["categories"]:
+        of_category = [d for d in detections if d["category_id"] == category["id"]]
+        best = sorted(of_category, key=lambda d: -d["score"])[:25]
+        kept += [d for d in of_category if any(d is b for b in best)]
+    (tmp_path / "all").mkdir()
+    (tmp_path / "kept").mkdir()
+    path, shards = write_case(tmp_path / "all", annotations, detections)
+    in_order = [d for d in detections if any(d is k for k in kept)]
+    official = evaluate(
+        *write_case(tmp_path / "kept", annotations, in_order), max_detections=10**6, evaluator="lvis", tasks=("bbox",)
+    )
+    gt = ground_truth.load(path, masks=False)
+    fixed = metrics_of(match_table(gt, shards, "bbox", Limit(per_category=25)), federated=True)
+    assert fixed == pytest.approx(official["bbox"], abs=1e-9)
+    assert fixed != pytest.approx(evaluate(path, shards, tasks=("bbox",))["bbox"], abs=1e-3)
+
+
+def test_a_folder_without_shards_is_named(case, tmp_path):
+    gt = ground_truth.load(case[2], masks=False)
+    with pytest.raises(DataError, match="pods_test"):
+        match_table(gt, tmp_path / "nothing", "bbox", LVIS_LIMIT)
+
+
+def slow_match(ious, ignored, threshold):
+    """One cell, one combination: detections by rank choose the best free annotation, counted ones first."""
+    taken, result = set(), []
+    for row in ious:
+        options = [(not ignored[g], row[g], g) for g in range(len(row)) if row[g] >= threshold and g not in taken]
+        best = max(options, default=None)
+        result.append(None if best is None else best[2])
+        if best is not None:
+            taken.add(best[2])
+    return result
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_matching_equals_a_loop_over_detections(seed):
+    rng = np.random.default_rng(seed)
+    num_detections, num_annotations = rng.integers(1, 8, 2)
+    ious = rng.choice([0.0, 0.5, 0.55, 0.6, 0.8, 0.95, 1.0], (num_detections, num_annotations))
+    ignored = rng.random(num_annotations) < 0.3
+    d, a = np.nonzero(ious >= 0.5)
+    every = np.uint64((1 << 40) - 1)
+    result = match(
+        Pairs(d, a, ious[d, a]),
+        np.full(num_detections, 7),
+        np.where(ignored, every, np.uint64(0)),
+        np.zeros(num_annotations, dtype=bool),
+    )
+    for t, threshold in enumerate(IOU_THRESHOLDS):
+        expected = slow_match(ious, ignored, threshold)
+        for area in range(4):
+            bit = np.uint64(area * 10 + t)
+            matched = ((result.matched >> bit) & np.uint64(1)).astype(bool).tolist()
+            to_ignored = ((result.to_ignored >> bit) & np.uint64(1)).astype(bool).tolist()
+            assert matched == [g is not None for g in expected]
+            assert to_ignored == [g is not None and bool(ignored[g]) for g in expected]
+    first = slow_match(ious, ignored, 0.5)
+    assert result.partner.tolist() == [-1 if g is None else g for g in first]
+
+
+def test_coco_photos_survive_a_worker_count_of_more_than_shards(tmp_path):
+    import json
+
+    from shared import shared
+
+    annotations = json.loads(shared("data/datasets/coco/annotations/instances_val2017.json").read_text())
+    path, shards = write_case(tmp_path, annotations, perturbed(annotations, seed=2))
+    assert evaluate(path, shards, workers=4)["segm"]["AP"] > 5
