@@ -65,6 +65,8 @@ def in_index_order(shape: torch.Size, device: torch.device) -> Tensor:
 class Golden:
     """One recorded folder: its inputs, and the same network built of our parts with the recorded weights."""
 
+    image_name = "image{}_uint8_bgr"
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.cascade = "cascade" in folder.name
@@ -127,7 +129,7 @@ class Golden:
         """Both images; `masks` is polygon, bitmask, or polygon_second_image_empty."""
         images, targets = [], []
         for i in range(2):
-            image = torch.from_numpy(self.inputs[f"image{i}_uint8_bgr"])
+            image = torch.from_numpy(self.inputs[self.image_name.format(i)])
             size = (image.shape[1], image.shape[2])
             keep = slice(0, 0) if masks.endswith("empty") and i == 1 else slice(None)
             polygons = PolygonMasks.from_lists(self.meta["gt"]["polygons"][i][keep])

@@ -87,6 +87,13 @@ def _coco(split: str) -> KnownDataset:
     return KnownDataset(annotations, f"coco/{split}2017", "coco", 80, "coco_2017", (zipped, *images))
 
 
+def _objects365(split: str) -> KnownDataset:
+    """Objects365 v2, whose page asks for a registration; `trainval` is what `docs/eva02.md` says how to join."""
+    annotations = f"objects365/zhiyuan_objv2_{split}.json"
+    page = Download("https://www.objects365.org/download.html", annotations)
+    return KnownDataset(annotations, "objects365", "coco", 365, "", (page,))
+
+
 KNOWN: dict[str, KnownDataset] = {
     "lvis_v1_train": _lvis("lvis_v1_train", "v1", "350 MB, 1.1 GB unpacked"),
     "lvis_v1_val": _lvis("lvis_v1_val", "v1", "size not stated"),
@@ -94,6 +101,8 @@ KNOWN: dict[str, KnownDataset] = {
     "lvis_v0.5_val": _lvis("lvis_v0.5_val", "v0.5", "size not stated"),
     "coco_2017_train": _coco("train"),
     "coco_2017_val": _coco("val"),
+    "objects365_trainval": _objects365("trainval"),
+    "objects365_val": _objects365("val"),
 }
 
 
@@ -152,12 +161,12 @@ def num_classes(data: Data, start: Path | str) -> int:
 
 def categories(dataset: str | DatasetFiles, start: Path | str) -> tuple[category_tables.Category, ...]:
     """Categories in label order, from the shipped facts for data sets known by name, else from the json."""
-    if isinstance(dataset, DatasetFiles):
+    if isinstance(dataset, DatasetFiles) or not known(dataset).table:
         return _own_categories(dataset, start)
     return category_tables.load(known(dataset).table)
 
 
-def _own_categories(dataset: DatasetFiles, start: Path | str) -> tuple[category_tables.Category, ...]:
+def _own_categories(dataset: str | DatasetFiles, start: Path | str) -> tuple[category_tables.Category, ...]:
     # Deferred: only data of one's own needs the annotation reader, which in turn needs this module.
     from cvpods_ext.data import annotations
 

@@ -51,6 +51,28 @@ def class_counts(data: Data, start: Path | str) -> torch.Tensor:
     return torch.from_numpy(counts.astype(np.float32))
 
 
+def image_counts(data: Data, start: Path | str) -> torch.Tensor:
+    """(num_classes,) float32 number of training images of each class, from the shipped table or the training json.
+
+    Unlike `class_counts` it reads no num_shots file, since those do not say what they count.
+    """
+    import torch
+
+    counts = _shipped_image_counts(data)
+    if counts is None:
+        counts = statistics.class_counts(annotation_files.load(catalog.resolve(data.train, start)), "image")
+    return torch.from_numpy(counts.astype(np.float32))
+
+
+def _shipped_image_counts(data: Data) -> np.ndarray | None:
+    """(num_classes,) int64, or None where the table of a data set has no counts, or there is none."""
+    table = catalog.known(data.train).table if isinstance(data.train, str) else ""
+    if not table:
+        return None
+    counts = np.array([category.image_count for category in category_tables.load(table)])
+    return counts if (counts >= 0).all() else None
+
+
 def _find(data: Data, start: Path | str) -> tuple[np.ndarray, str]:
     """Counts and where they are from."""
     if data.num_shots:
@@ -66,8 +88,8 @@ def _find(data: Data, start: Path | str) -> tuple[np.ndarray, str]:
         published = _in_data_root(entry.num_shots, start)
         if published is not None:
             return read(published), str(published)
-        counts = np.array([category.image_count for category in category_tables.load(entry.table)])
-        if (counts >= 0).all():
+        counts = _shipped_image_counts(data)
+        if counts is not None:
             return counts, f"shipped table {entry.table} (images per class)"
     annotations = annotation_files.load(catalog.resolve(data.train, start))
     counts = statistics.class_counts(annotations, "image")

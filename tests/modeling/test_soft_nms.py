@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from shared import shared
 
 from cvpods_ext.modeling import soft_nms as module
+from cvpods_ext.modeling.box_coding import BoxCoder
 from cvpods_ext.modeling.soft_nms import soft_nms
-from cvpods_ext.structures.boxes import iou
+from cvpods_ext.structures.boxes import clip, iou
 
 
 def sequential(boxes, scores, *, decay, iou_threshold, sigma, min_score=1e-3):
@@ -136,3 +137,51 @@ def test_it_equals_mmcv_where_that_is_installed():
     detections, theirs = ops.soft_nms(boxes, scores, iou_threshold=0.6, min_score=1e-3, method="linear")
     expected = dict(zip(theirs.tolist(), detections[:, 4].tolist(), strict=True))
     assert dict(zip(keep.tolist(), lowered.tolist(), strict=True)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("key", "decay", "class_wise"),
+    [("linear_cw", "linear", True), ("gauss_cw", "gaussian", True), ("linear_ag", "linear", False)],
+)
+def test_recorded_images_with_1203_classes(key, decay, class_wise):
+    """The record moves classes apart in float32, which shifts scores by up to 1e-3 where classes are many."""
+    ops = np.load(shared("golden/ops/eva_ops.npz"))
+    columns, scores = torch.from_numpy(ops["perimg_scores_cols"]), torch.from_numpy(ops["perimg_scores_at_cols"])
+    height, width = ops["perimg_image_hw"].tolist()
+    boxes = torch.from_numpy(ops["perimg_boxes"]).clamp(min=0)
+    boxes = torch.minimum(boxes, torch.tensor([width, height, width, height]))
+    rows, which = (scores > 0.02).nonzero(as_tuple=True)
+    classes = columns[which] if class_wise else torch.zeros_like(which)
+    keep, lowered = soft_nms(boxes[rows], scores[rows, which], classes, decay=decay, iou_threshold=0.6)
+    pairs = zip(rows[keep].tolist(), columns[which][keep].tolist(), strict=True)
+    found = dict(zip(pairs, lowered.tolist(), strict=True))
+    pairs = zip(ops[f"perimg_soft_{key}_source_row"].tolist(), ops[f"perimg_soft_{key}_classes"].tolist(), strict=True)
+    expected = dict(zip(pairs, ops[f"perimg_soft_{key}_scores"].tolist(), strict=True))
+    for pair in found.keys() ^ expected.keys():
+        assert (found | expected)[pair] < 2.1e-3
+    both = found.keys() & expected.keys()
+    assert len(both) >= len(expected) - 2
+    assert {pair: found[pair] for pair in both} == pytest.approx({p: expected[p] for p in both}, abs=1.1e-3)
+
+
+@pytest.mark.parametrize("decay", ["linear", "gaussian"])
+def test_recorded_detections_suppressed_across_classes(decay):
+    """The last stage's recorded boxes and scores, as if they were all of one class."""
+    recorded = np.load(shared("golden/eva_tiny/inference.npz"))
+    coder = BoxCoder((30.0, 30.0, 15.0, 15.0))
+    for image, (height, width) in enumerate([(112, 128), (128, 90)]):
+        rows = slice(100 * image, 100 * image + 100)
+        sources = torch.from_numpy(recorded[f"stage2_in_boxes{image}"])
+        boxes = clip(coder.decode(torch.from_numpy(recorded["stage2_deltas"][rows]), sources), (height, width))
+        scores = torch.from_numpy(recorded["avg_scores_sigmoid"][rows, :-1])
+        row, label = (scores > 0.15).nonzero(as_tuple=True)
+        one_class = torch.zeros_like(label)
+        keep, lowered = soft_nms(boxes[row], scores[row, label], one_class, decay=decay, iou_threshold=0.6)
+        key = f"softnms_{decay}_agnostic_img{image}"
+        assert len(keep) == len(recorded[f"{key}_scores"])
+        torch.testing.assert_close(lowered, torch.from_numpy(recorded[f"{key}_scores"]), rtol=0, atol=2e-5)
+        kept = sorted(zip(label[keep].tolist(), boxes[row[keep]].tolist(), strict=True))
+        theirs = zip(recorded[f"{key}_classes"].tolist(), recorded[f"{key}_boxes"].tolist(), strict=True)
+        for (ours, box), (other, recorded_box) in zip(kept, sorted(theirs), strict=True):
+            assert ours == other
+            assert box == pytest.approx(recorded_box, abs=1e-2)

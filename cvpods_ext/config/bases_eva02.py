@@ -1,0 +1,78 @@
+"""Starting points of the EVA-02 experiments: ViTDet with a Cascade Mask R-CNN, trained with large-scale jitter.
+
+Recipe values: EVA-02 (Fang et al., https://arxiv.org/abs/2303.11331) and the detection configs that its authors
+released. Every batch size is the published one; where it does not fit, gradients are accumulated.
+"""
+
+from __future__ import annotations
+
+from cvpods_ext.config.override import override
+from cvpods_ext.config.schema import Config
+
+# Weights after masked image modelling, with the patches already resampled from 14 to 16 pixels.
+MIM = "https://huggingface.co/Yuxin-CV/EVA-02/resolve/main/eva02/pt/"
+
+# ImageNet's RGB statistics; images are padded with the mean colour.
+_RGB = dict(pixel_mean=(123.675, 116.28, 103.53), pixel_std=(58.395, 57.12, 57.375))
+
+EVA02_COCO = override(
+    Config(),
+    data=dict(
+        train="coco_2017_train",
+        test="coco_2017_val",
+        channels="RGB",
+        lsj_side=1024,
+        test_size=1024,
+        test_max_size=1024,
+    ),
+    model=dict(**_RGB, init=MIM + "eva02_B_pt_in21k_p14to16.pt", score_threshold=0.05, detections_per_image=100),
+    schedule=dict(
+        iters=60_000,
+        drops=(0.8, 0.9),
+        lr=5e-5,
+        batch_size=128,
+        optimizer="adamw",
+        weight_decay=0.1,
+        decay_norms=True,
+        layer_decay=0.7,
+        precision="fp16",
+    ),
+    test=dict(max_detections=100),
+)
+
+EVA02_LVIS1 = override(
+    EVA02_COCO,
+    data=dict(train="lvis_v1_train", test="lvis_v1_val", sampler="repeat_factor"),
+    model=dict(score_threshold=0.02, detections_per_image=300),
+    schedule=dict(iters=50_000, lr=1e-4),
+    test=dict(max_detections=300),
+    checkpoint_every=2_500,
+)
+
+# LVIS v0.5 has no published EVA-02: the recipe of v1.0, unchanged.
+EVA02_LVIS05 = override(EVA02_LVIS1, data=dict(train="lvis_v0.5_train", test="lvis_v0.5_val"))
+
+EVA02_O365 = override(
+    EVA02_COCO,
+    data=dict(train="objects365_trainval", test="objects365_val", lsj_side=1536, test_size=1536, test_max_size=1536),
+    model=dict(init=MIM + "eva02_L_pt_m38m_p14to16.pt"),
+    schedule=dict(iters=400_000, warmup_iters=5_000, lr=6e-5, batch_size=160, images_per_device=1, layer_decay=0.8),
+    test=dict(tasks=("bbox",)),
+    checkpoint_every=2_500,
+)
+
+# Second stage of DisAlign, with its authors' schedule: the calibration of every cascade stage is all that is trained.
+_DISALIGN = dict(
+    data=dict(sampler="uniform"),
+    model=dict(
+        score_threshold=0.0001,
+        train_only=(
+            r"roi_heads\.box_predictor\.\d\.logit_scale",
+            r"roi_heads\.box_predictor\.\d\.logit_bias",
+            r"roi_heads\.box_predictor\.\d\.confidence_layer\.(weight|bias)",
+        ),
+    ),
+)
+_SGD = dict(drops=(8 / 9,), lr=0.02, batch_size=16, optimizer="sgd", weight_decay=0.0001, layer_decay=1.0)
+EVA02_DISALIGN_LVIS1 = override(EVA02_LVIS1, **_DISALIGN, schedule=dict(**_SGD, iters=9_000, decay_norms=False))
+EVA02_DISALIGN_LVIS05 = override(EVA02_LVIS05, **_DISALIGN, schedule=dict(**_SGD, iters=4_500, decay_norms=False))

@@ -1,0 +1,24 @@
+"""EVA-02-B, Cascade Mask R-CNN, COCO, 1536 px (the authors' `eva02_B_coco_sys`).
+
+Paper:     EVA-02, https://arxiv.org/abs/2303.11331
+Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
+Cost:      60,000 iterations of 128 images at up to 1536 px
+Published: bbox AP 58.933; segm AP 50.688
+Source:    README of EVA-02's detection code (linear Soft-NMS per class, 100 detections per image; segm with maskness)
+Note:      the bbox number is published without maskness: pods_test model.maskness_threshold=0.0
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases_eva02 import EVA02_COCO as BASE
+
+config = override(
+    BASE,
+    data=dict(lsj_side=1536, test_size=1536, test_max_size=1536),
+    model=dict(
+        score_threshold=0.0,
+        suppression="linear",
+        nms_threshold=0.6,
+        maskness_threshold=0.5,
+    ),
+    schedule=dict(images_per_device=1),
+)

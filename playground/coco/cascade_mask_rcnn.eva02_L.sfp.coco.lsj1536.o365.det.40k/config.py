@@ -1,0 +1,35 @@
+"""EVA-02-L from Objects365, Cascade Mask R-CNN, COCO, 1536 px (the authors' `eva02_L_coco_det_sys_o365`).
+
+Paper:     EVA-02, https://arxiv.org/abs/2303.11331
+Run:       pods_train --num-gpus 8; pods_test --num-gpus 8, after
+           ../../o365/cascade_rcnn.eva02_L.sfp.o365.lsj1536.m38m.400k
+Cost:      40,000 iterations of 64 images at up to 1536 px
+Published: bbox AP 64.144
+Source:    README of EVA-02's detection code (EMA, linear Soft-NMS, 100 detections per image)
+Note:      box and mask model are two checkpoints of one recipe; here they differ in how they are tested
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases_eva02 import EVA02_COCO as BASE
+
+config = override(
+    BASE,
+    data=dict(lsj_side=1536, test_size=1536, test_max_size=1536),
+    model=dict(
+        init="experiment:../o365/cascade_rcnn.eva02_L.sfp.o365.lsj1536.m38m.400k",
+        score_threshold=0.0,
+        suppression="linear",
+        nms_threshold=0.6,
+    ),
+    schedule=dict(
+        iters=40_000,
+        drops=(),  # constant after the warm-up
+        warmup_iters=400,
+        lr=4e-5,
+        batch_size=64,
+        images_per_device=1,
+        layer_decay=0.8,
+        ema_decay=0.9999,
+    ),
+    test=dict(ema=True),
+)

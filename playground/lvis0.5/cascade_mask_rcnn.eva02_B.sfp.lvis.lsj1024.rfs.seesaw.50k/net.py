@@ -1,0 +1,33 @@
+"""EVA-02-B under a simple pyramid, cascaded heads with the Seesaw loss."""
+
+from functools import partial
+
+from cvpods_ext.config import Config
+from cvpods_ext.data.catalog import num_classes
+from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
+from cvpods_ext.modeling.backbones.eva02 import eva02
+from cvpods_ext.modeling.classifiers import LinearClassifier
+from cvpods_ext.modeling.eva02_heads import BOX_FEATURES, EVA02
+from cvpods_ext.modeling.losses.seesaw import SeesawLoss
+from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
+from cvpods_ext.modeling.rcnn import RCNN
+
+
+def build_model(cfg: Config) -> RCNN:
+    """Build the detector that config.py trains."""
+    classes = num_classes(cfg.data, cfg.folder)
+    net = eva02(
+        "B",
+        image_side=cfg.data.lsj_side,
+        window=16,
+        global_blocks=(2, 5, 8, 11),
+        drop_path=0.1,
+    )
+    return cascade_mask_rcnn_fpn(
+        cfg.model,
+        num_classes=classes,
+        backbone=SimplePyramid(net),
+        classifier=partial(LinearClassifier, BOX_FEATURES, classes, extra_logits=1),
+        classification_loss=partial(SeesawLoss, classes),
+        recipe=EVA02,
+    )

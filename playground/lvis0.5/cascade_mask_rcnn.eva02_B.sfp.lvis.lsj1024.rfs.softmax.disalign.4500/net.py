@@ -1,0 +1,34 @@
+"""EVA-02-B under a simple pyramid, cascaded softmax heads, each calibrated by DisAlign."""
+
+from functools import partial
+
+from cvpods_ext.config import Config
+from cvpods_ext.data.num_shots import class_counts
+from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
+from cvpods_ext.modeling.backbones.eva02 import eva02
+from cvpods_ext.modeling.calibration import DisAlign
+from cvpods_ext.modeling.classifiers import LinearClassifier
+from cvpods_ext.modeling.eva02_heads import BOX_FEATURES, EVA02, calibrated
+from cvpods_ext.modeling.losses.grw import GroupReweightedCrossEntropy
+from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
+from cvpods_ext.modeling.rcnn import RCNN
+
+
+def build_model(cfg: Config) -> RCNN:
+    """Build the detector that config.py trains."""
+    counts = class_counts(cfg.data, cfg.folder)
+    net = eva02(
+        "B",
+        image_side=cfg.data.lsj_side,
+        window=16,
+        global_blocks=(2, 5, 8, 11),
+        drop_path=0.1,
+    )
+    return cascade_mask_rcnn_fpn(
+        cfg.model,
+        num_classes=len(counts),
+        backbone=SimplePyramid(net),
+        classifier=partial(calibrated, DisAlign, partial(LinearClassifier, BOX_FEATURES, len(counts))),
+        classification_loss=partial(GroupReweightedCrossEntropy, counts),
+        recipe=EVA02,
+    )

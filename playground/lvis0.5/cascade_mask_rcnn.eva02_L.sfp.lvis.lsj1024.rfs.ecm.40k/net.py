@@ -1,0 +1,33 @@
+"""EVA-02-L under a simple pyramid, cascaded cosine classifiers with the effective class-margin loss."""
+
+from functools import partial
+
+from cvpods_ext.config import Config
+from cvpods_ext.data.num_shots import image_counts
+from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
+from cvpods_ext.modeling.backbones.eva02 import eva02
+from cvpods_ext.modeling.classifiers import CosineClassifier
+from cvpods_ext.modeling.eva02_heads import BOX_FEATURES, EVA02
+from cvpods_ext.modeling.losses.ecm import EffectiveClassMarginLoss
+from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
+from cvpods_ext.modeling.rcnn import RCNN
+
+
+def build_model(cfg: Config) -> RCNN:
+    """Build the detector that config.py trains."""
+    counts = image_counts(cfg.data, cfg.folder)
+    net = eva02(
+        "L",
+        image_side=cfg.data.lsj_side,
+        window=16,
+        global_blocks=(5, 11, 17, 23),
+        drop_path=0.4,
+    )
+    return cascade_mask_rcnn_fpn(
+        cfg.model,
+        num_classes=len(counts),
+        backbone=SimplePyramid(net),
+        classifier=partial(CosineClassifier, BOX_FEATURES, len(counts), learn_scale=False),
+        classification_loss=partial(EffectiveClassMarginLoss, counts),
+        recipe=EVA02,
+    )

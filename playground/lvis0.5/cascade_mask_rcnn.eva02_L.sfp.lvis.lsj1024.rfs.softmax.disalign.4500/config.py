@@ -1,0 +1,16 @@
+"""EVA-02-L with DisAlign on softmax heads, Cascade Mask R-CNN, LVIS v0.5, 1024 px.
+
+Paper:     DisAlign, https://arxiv.org/abs/2103.16370
+Run:       pods_train --num-gpus 8; pods_test --num-gpus 8, after
+           cascade_mask_rcnn.eva02_L.sfp.lvis.lsj1024.rfs.softmax.40k
+Cost:      4,500 iterations of 16 images, only the calibration is trained
+Published: nothing
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases_eva02 import EVA02_DISALIGN_LVIS05 as BASE
+
+config = override(
+    BASE,
+    model=dict(init="experiment:cascade_mask_rcnn.eva02_L.sfp.lvis.lsj1024.rfs.softmax.40k"),
+)

@@ -1,0 +1,19 @@
+"""EVA-02-L, Cascade Mask R-CNN, LVIS v1.0, 1024 px (the authors' `eva02_L_lvis_bsl`).
+
+Paper:     EVA-02, https://arxiv.org/abs/2303.11331
+Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
+Cost:      40,000 iterations of 128 images at up to 1024 px
+Published: bbox AP 55.287, APr 50.634, APc 56.795, APf 55.648
+           segm AP 48.596, APr 45.544, APc 50.240, APf 48.103
+Source:    README of EVA-02's detection code (plain NMS, 300 detections per image)
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases_eva02 import EVA02_LVIS1 as BASE
+from cvpods_ext.config.bases_eva02 import MIM
+
+config = override(
+    BASE,
+    model=dict(init=MIM + "eva02_L_pt_in21k_p14to16.pt"),
+    schedule=dict(iters=40_000, layer_decay=0.8),
+)

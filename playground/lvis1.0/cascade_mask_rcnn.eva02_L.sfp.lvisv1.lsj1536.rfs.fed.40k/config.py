@@ -1,0 +1,25 @@
+"""EVA-02-L, Cascade Mask R-CNN, LVIS v1.0, 1536 px (the authors' `eva02_L_lvis_sys`).
+
+Paper:     EVA-02, https://arxiv.org/abs/2303.11331
+Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
+Cost:      40,000 iterations of 128 images at up to 1536 px
+Published: bbox AP 60.051, APr 53.130, APc 61.713, APf 61.237
+           segm AP 53.510, APr 47.587, APc 55.274, APf 54.144
+Source:    README of EVA-02's detection code (linear Soft-NMS per class, maskness, 300 detections per image)
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases_eva02 import EVA02_LVIS1 as BASE
+from cvpods_ext.config.bases_eva02 import MIM
+
+config = override(
+    BASE,
+    data=dict(lsj_side=1536, test_size=1536, test_max_size=1536),
+    model=dict(
+        init=MIM + "eva02_L_pt_in21k_p14to16.pt",
+        suppression="linear",
+        nms_threshold=0.6,
+        maskness_threshold=0.5,
+    ),
+    schedule=dict(iters=40_000, images_per_device=1, layer_decay=0.8),
+)

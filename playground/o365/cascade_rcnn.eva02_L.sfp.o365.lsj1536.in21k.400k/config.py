@@ -1,0 +1,16 @@
+"""EVA-02-L, Cascade R-CNN, intermediate fine-tuning on Objects365 (the authors' `eva02_L_in21k_to_o365`).
+
+Paper:     EVA-02, https://arxiv.org/abs/2303.11331
+Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
+Cost:      400,000 iterations of 160 images at up to 1536 px
+Note:      trains on train and val, so its validation results are not held out
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases_eva02 import EVA02_O365 as BASE
+from cvpods_ext.config.bases_eva02 import MIM
+
+config = override(
+    BASE,
+    model=dict(init=MIM + "eva02_L_pt_in21k_p14to16.pt"),
+)

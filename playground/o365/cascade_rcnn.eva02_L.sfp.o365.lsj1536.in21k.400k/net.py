@@ -1,0 +1,27 @@
+"""EVA-02-L under a simple pyramid, cascaded heads with softmax cross entropy, boxes only."""
+
+from cvpods_ext.config import Config
+from cvpods_ext.data.catalog import num_classes
+from cvpods_ext.modeling.assemble import cascade_rcnn_fpn
+from cvpods_ext.modeling.backbones.eva02 import eva02
+from cvpods_ext.modeling.eva02_heads import EVA02
+from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
+from cvpods_ext.modeling.rcnn import RCNN
+
+
+def build_model(cfg: Config) -> RCNN:
+    """Build the detector that config.py trains."""
+    classes = num_classes(cfg.data, cfg.folder)
+    net = eva02(
+        "L",
+        image_side=cfg.data.lsj_side,
+        window=16,
+        global_blocks=(2, 5, 8, 11, 14, 17, 20, 23),
+        drop_path=0.4,
+    )
+    return cascade_rcnn_fpn(
+        cfg.model,
+        num_classes=classes,
+        backbone=SimplePyramid(net),
+        recipe=EVA02,
+    )
