@@ -8,4 +8,4 @@ Cost:      minutes on two CPU cores
 from cvpods_ext.config import override
 from cvpods_ext.config.bases import MINI as BASE
 
-config = override(BASE, model=dict(init="none"), schedule=dict(iters=1_000))
+config = override(BASE, model=dict(init="none"), schedule=dict(iters=800))
