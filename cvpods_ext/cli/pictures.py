@@ -46,8 +46,8 @@ class Artist:
 def draw_pictures(experiment: Experiment) -> Path | None:
     """Draw ground truth and detections of a few test images side by side; returns the contact sheet, None if empty.
 
-    Images are spread evenly over the first shard. Drawn are detections above a score that adapts to the model: the
-    best few per image even where all scores are low, since long-tail scores often are.
+    Images are spread evenly over the first shard. Drawn are detections above 0.3, and where scores are low, as they
+    often are on a long tail, at least as many as there are objects.
     """
     shards = shard_files(detections_folder(experiment))
     count = experiment.config.test.pictures
@@ -64,9 +64,11 @@ def draw_pictures(experiment: Experiment) -> Path | None:
         position = positions[image_id]
         image = read_image(annotations, position, "RGB")
         found = _detections_of(table, annotations, position)
-        threshold = min(0.3, float(found.scores[min(len(found), 8) - 1])) if len(found) else 0.0
+        targets = read_targets(annotations, position)
+        least = min(len(found), max(1, len(targets)))
+        threshold = min(0.3, float(found.scores[least - 1])) if least else 0.3
         pictures += [
-            draw_targets(image, read_targets(annotations, position), artist.class_names),
+            draw_targets(image, targets, artist.class_names),
             draw_detections(image, found, artist.class_names, score_threshold=threshold),
         ]
         titles += [f"image {image_id}: ground truth", f"detections, score >= {threshold:.2g}"]

@@ -1,4 +1,4 @@
-"""What happens once before a run: weights are found and loaded, the config is written down, the seed of shared state set."""
+"""What happens once before a run: weights are found and loaded, the config is written down."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def initial_weights(model: nn.Module, experiment: Experiment) -> bool:
     init = experiment.config.model.init
     try:
         path = locate(init, experiment.folder, smoke=experiment.smoke)
-    except WeightsError as error:
+    except WeightsError:
         if not experiment.smoke or init.startswith("experiment:"):
             raise
-        logger.warning("smoke run without pretrained weights: %s", str(error).splitlines()[0])
+        logger.warning("smoke run: %s is not on this machine and is done without", init)
         path = None
     if path is None:
         logger.info("training from scratch (model.init=%s)", init)
@@ -58,5 +58,5 @@ def save_config(experiment: Experiment) -> None:
             "versions": versions(),
         },
     )
-    for key, (before, now) in changes(config, base).items():
-        logger.info("config: %s = %r (base: %r)", key, now, before)
+    changed = ", ".join(f"{key}={now!r}" for key, (_, now) in changes(config, base).items())
+    logger.info("settings that differ from the base: %s", changed or "none")
