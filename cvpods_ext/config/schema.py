@@ -75,6 +75,7 @@ class Schedule:
     layer_decay: float = 1.0  # each transformer block learns slower than the one above by this factor; 1 is off
     clip_norm: float = 0.0  # global L2 norm of all gradients; 0 is off
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    sharding: Literal["replicate", "shard"] = "replicate"  # each process holds all parameters (DDP) or a share (FSDP2)
     ema_decay: float = 0.0  # of the running average of parameters and buffers; 0 is off
 
     def __post_init__(self) -> None:
@@ -132,6 +133,7 @@ class Config:
     output: str = ""  # "" is outputs/ in the experiment folder
     checkpoint_every: int = 5_000
     keep_checkpoints: int = 3
+    keep_every: int = 0  # checkpoints of multiples of so many iterations are never removed; 0 is none
     log_every: int = 20
     picture_every: int = 2_000  # iterations between the training pictures in TensorBoard; 0 is never
     base: Config | None = field(default=None, compare=False, repr=False)
