@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
 
 from cvpods_ext.errors import WeightsError
 from cvpods_ext.runtime.files import atomic_path, sha256_of, write_json
@@ -24,41 +25,44 @@ logger = logging.getLogger(__name__)
 INDEX = "checkpoints.json"
 FINAL = "model_final.pth"
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class CheckpointFolder:
-    """The checkpoints of one run."""
+    """The checkpoints of one run: the last `keep`, and all whose iteration is a multiple of `keep_every` (0: none)."""
 
     folder: Path
     keep: int = 3
+    keep_every: int = 0
 
-    def save(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, iteration: int, extra: dict[str, Any] | None = None
-    ) -> Path:
-        """Write the state after `iteration` steps, then forget what is older than the last `keep` files.
+    def save(self, state: Mapping[str, Any]) -> Path:
+        """Write the state after `state["iteration"]` steps, then forget what the policy does not keep.
 
         Raises WeightsError when the file cannot be written; what was there before stays as it was.
         """
+        iteration = state["iteration"]
         path = self.folder / f"model_iter_{iteration:07d}.pth"
-        state = {
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "iteration": iteration,
-            **(extra or {}),
-        }
         digest = _write(path, state)
         entries = [entry for entry in self._entries() if entry["file"] != path.name]
         entries.append({"file": path.name, "iteration": iteration, "sha256": digest})
-        write_json(self.folder / INDEX, {"checkpoints": entries[-self.keep :]})
-        for entry in entries[: -self.keep]:
-            (self.folder / entry["file"]).unlink(missing_ok=True)
+        kept = [entry for entry in entries[: -self.keep] if self._is_milestone(entry)] + entries[-self.keep :]
+        _guarded(self.folder / INDEX, lambda: write_json(self.folder / INDEX, {"checkpoints": kept}))
+        for entry in entries:
+            if entry not in kept:
+                (self.folder / entry["file"]).unlink(missing_ok=True)
         return path
 
-    def save_final(self, model: nn.Module, iteration: int, extra: dict[str, Any] | None = None) -> Path:
-        """Write the weights (and their average, in `extra`) alone, for testing and for a second stage."""
+    def save_final(self, weights: Mapping[str, Any]) -> Path:
+        """Write the weights (and their average) alone, for testing and for a second stage."""
         path = self.folder / FINAL
-        _write(path, {"model": model.state_dict(), "iteration": iteration, **(extra or {})})
+        _write(path, weights)
         return path
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written."""
+        for path in self.folder.glob(".model_*.tmp"):
+            path.unlink(missing_ok=True)
 
     def latest(self) -> dict[str, Any] | None:
         """The newest sound checkpoint, on the CPU; a damaged one is reported and the one before it is used."""
@@ -95,6 +99,9 @@ class CheckpointFolder:
                 shutil.move(path, target / path.name)
         return target
 
+    def _is_milestone(self, entry: dict[str, Any]) -> bool:
+        return self.keep_every > 0 and entry["iteration"] % self.keep_every == 0
+
     def _entries(self) -> list[dict[str, Any]]:
         index = self.folder / INDEX
         if not index.is_file():
@@ -105,12 +112,57 @@ class CheckpointFolder:
             raise WeightsError(f"{index} is damaged ({error}); remove it to start over from iteration 0") from None
 
 
-def _write(path: Path, state: dict[str, Any]) -> str:
+class BackgroundSaver:
+    """Writes checkpoints while training goes on: one at a time, in the order given, all written when it is left.
+
+    The states must be copies. An error of a write is raised by the next call.
+    """
+
+    def __init__(self, checkpoints: CheckpointFolder) -> None:
+        self._checkpoints = checkpoints
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[Path] | None = None
+
+    def __enter__(self) -> BackgroundSaver:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            self.wait()
+        except WeightsError as failed:
+            if kind is None:
+                raise
+            logger.error("%s", failed)  # the error on its way out matters more
+        finally:
+            self._thread.shutdown()
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Start writing `state`, once the one before is written; memory holds at most one copy."""
+        self.wait()
+        self._writing = self._thread.submit(self._checkpoints.save, state)
+
+    def wait(self) -> None:
+        """Return when everything is on disk; raises WeightsError if it could not be written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+
+def _write(path: Path, state: Mapping[str, Any]) -> str:
     """Save atomically; returns the sha256 of the file."""
-    try:
+
+    def save() -> str:
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
             return sha256_of(temporary)
+
+    return _guarded(path, save)
+
+
+def _guarded(path: Path, write: Callable[[], T]) -> T:
+    """Call `write`; a full or broken disk becomes a WeightsError that says what to do."""
+    try:
+        return write()
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         free = shutil.disk_usage(path.parent).free / 2**30
         raise WeightsError(

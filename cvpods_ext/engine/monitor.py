@@ -1,7 +1,4 @@
-"""What a run tells while it trains: a progress bar, metrics.jsonl, TensorBoard, and an alarm for losses gone bad.
-
-Losses are read one step late on a CUDA device, when their copy has long arrived, so that watching never stalls a step.
-"""
+"""What a run tells while it trains: a progress bar, metrics.jsonl and TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,71 +6,35 @@ import json
 import logging
 import statistics
 import time
-from collections import defaultdict, deque
-from dataclasses import dataclass
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import Progress, TaskID
-from torch import Tensor
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from cvpods_ext.engine.bottleneck import DataWait
 from cvpods_ext.errors import TrainingError
 from cvpods_ext.runtime.dist import is_main
+from cvpods_ext.runtime.files import write_text
 from cvpods_ext.runtime.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass
-class _Pending:
-    iteration: int
-    names: tuple[str, ...]
-    values: Tensor  # (len(names),) on its way to the CPU
-    arrived: torch.cuda.Event | None
-    image_ids: list[int]
-
-
-class LossWatch:
-    """Collects the losses of each step and raises TrainingError at the first that is not finite."""
-
-    def __init__(self) -> None:
-        self._pending: deque[_Pending] = deque()
-
-    def push(self, iteration: int, names: tuple[str, ...], values: Tensor, image_ids: list[int]) -> None:
-        """Start copying the losses of one step, a vector in the order of `names`, to the CPU."""
-        arrived = None
-        copy = values.detach().to("cpu", torch.float32, non_blocking=True)
-        if values.is_cuda:
-            arrived = torch.cuda.Event()
-            arrived.record()
-        self._pending.append(_Pending(iteration, names, copy, arrived, image_ids))
-
-    def collect(self, wait: bool = False) -> list[dict[str, float]]:
-        """Losses of the steps that are known by now; `wait` for all of them, as before a checkpoint."""
-        ready = []
-        while self._pending and (wait or self._pending[0].arrived is None or len(self._pending) > 1):
-            step = self._pending.popleft()
-            if step.arrived is not None:
-                step.arrived.synchronize()
-            losses = dict(zip(step.names, step.values.tolist(), strict=True))
-            if not torch.isfinite(step.values).all():
-                parts = ", ".join(f"{name}={value:.4g}" for name, value in losses.items())
-                raise TrainingError(
-                    f"loss is not finite at iteration {step.iteration} ({parts}; image ids {step.image_ids}). "
-                    "The last checkpoint is sound. Try a longer schedule.warmup_iters, schedule.clip_norm=35, or a "
-                    "lower schedule.lr, and continue with --resume"
-                )
-            ready.append(losses)
-        return ready
+METRICS = "metrics.jsonl"
 
 
 class Monitor:
-    """The run's window to the outside; only rank 0 shows and writes anything."""
+    """The run's window to the outside; only rank 0 shows and writes anything.
 
-    def __init__(self, folder: Path, start: int, total: int, every: int) -> None:
-        self._every, self._total, self._folder = every, total, folder
+    Records of a resumed run go on after `start`: what a killed run wrote beyond its last checkpoint is dropped.
+    `data_wait` turns waiting for images into advice.
+    """
+
+    def __init__(self, folder: Path, start: int, total: int, every: int, data_wait: DataWait | None = None) -> None:
+        self._every, self._start, self._total, self._folder = every, start, total, folder
+        self._data_wait = data_wait
         self._values: dict[str, list[float]] = defaultdict(list)
         self._bar: Progress = progress_bar(disable=not is_main())
         self._task: TaskID = self._bar.add_task("training", total=total, completed=start, note="")
@@ -83,7 +44,8 @@ class Monitor:
     def __enter__(self) -> Monitor:
         if is_main():
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._board = SummaryWriter(str(self._folder))
+            drop_records_after(self._folder / METRICS, self._start)
+            self._board = SummaryWriter(str(self._folder), purge_step=self._start + 1)
         self._bar.start()
         return self
 
@@ -100,7 +62,8 @@ class Monitor:
     def step(self, iteration: int, lr: float) -> None:
         """Advance to `iteration` finished steps; write a record at the logging interval and at the end."""
         self._bar.update(self._task, completed=iteration)
-        if not is_main() or not self._values or (iteration % self._every and iteration != self._total):
+        # On a GPU the losses of the very first step are known after the second.
+        if not is_main() or "total_loss" not in self._values or (iteration % self._every and iteration != self._total):
             return
         record: dict[str, Any] = {"iteration": iteration, "lr": lr}
         record.update({name: statistics.median(values) for name, values in sorted(self._values.items())})
@@ -115,12 +78,23 @@ class Monitor:
             self._board.add_image(name, image, iteration, dataformats="HWC")
 
     def _write(self, record: dict[str, Any]) -> None:
-        with open(self._folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
         assert self._board is not None
-        for name, value in record.items():
-            if name != "iteration":
-                self._board.add_scalar(f"train/{name}", value, record["iteration"])
+        try:
+            with open(self._folder / METRICS, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            for name, value in record.items():
+                if name != "iteration":
+                    self._board.add_scalar(f"train/{name}", value, record["iteration"])
+        except OSError as error:
+            raise TrainingError(
+                f"cannot write to {self._folder} ({error}). The last checkpoint is sound: make room, then "
+                "continue with --resume"
+            ) from error
+        if self._data_wait is not None and (found := self._data_wait.judge(record["time"], record["data_time"])):
+            logger.warning("%s", found)
+        self._show(record)
+
+    def _show(self, record: dict[str, Any]) -> None:
         losses = "  ".join(f"{k.removeprefix('loss_')} {v:.3f}" for k, v in record.items() if k.startswith("loss_"))
         note = (
             f"loss {record['total_loss']:.3f} ({losses})  lr {record['lr']:.2g}  "
@@ -133,6 +107,16 @@ class Monitor:
             self._last_line = now
             remaining = record["time"] * (self._total - record["iteration"])
             logger.info("%d/%d  eta %s  %s", record["iteration"], self._total, _clock(remaining), note)
+
+
+def drop_records_after(file: Path, iteration: int) -> None:
+    """Keep the records up to `iteration`; a last line that was cut off by a kill goes as well."""
+    if not file.is_file():
+        return
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["iteration"] <= iteration]
+    if len(kept) < len(lines):
+        write_text(file, "".join(kept))
 
 
 def _clock(seconds: float) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from cvpods_ext.config import Schedule
 from cvpods_ext.engine.layer_decay import layer_factors
@@ -62,8 +63,15 @@ def build_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimiz
         f"{sum(p.numel() for p in model.parameters()):,}",
     )
     if schedule.optimizer == "adamw":
-        return torch.optim.AdamW(settings, lr=schedule.lr, betas=(0.9, 0.999), eps=1e-8)
-    return torch.optim.SGD(settings, lr=schedule.lr, momentum=schedule.momentum)
+        fused = _can_be_fused(trainable)
+        return torch.optim.AdamW(settings, lr=schedule.lr, betas=(0.9, 0.999), eps=1e-8, fused=fused)
+    fused = _can_be_fused(trainable) and not any(isinstance(p, DTensor) for p in trainable)  # torch has none for shards
+    return torch.optim.SGD(settings, lr=schedule.lr, momentum=schedule.momentum, fused=fused)
+
+
+def _can_be_fused(parameters: Sequence[nn.Parameter]) -> bool:
+    """Whether torch has one kernel for the whole update; such a kernel can also skip it without asking the CPU."""
+    return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
 
 
 def _norm_parameters(model: nn.Module) -> set[int]:

@@ -66,6 +66,20 @@ def mean_over_processes(values: Tensor) -> Tensor:
     return values / world_size()
 
 
+def agree(value: int) -> bool:
+    """Whether all processes have the same number (below 2^53)."""
+    if world_size() == 1:
+        return True
+    numbers = torch.tensor([value, -value], dtype=torch.float64)
+    torch_dist.all_reduce(numbers, torch_dist.ReduceOp.MAX)
+    return bool(numbers[0] == -numbers[1])
+
+
+def processes_on_this_machine() -> int:
+    """How many processes of the run share this machine, as the launcher announced."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+
+
 @contextmanager
 def main_first() -> Iterator[bool]:
     """Let rank 0 run the body alone, then the others: caches are built once. Yields whether this is rank 0."""

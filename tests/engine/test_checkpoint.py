@@ -1,10 +1,12 @@
 import errno
+import threading
 
 import pytest
 import torch
 from torch import nn
 
-from cvpods_ext.engine.checkpoint import CheckpointFolder
+from cvpods_ext.engine.checkpoint import BackgroundSaver, CheckpointFolder
+from cvpods_ext.engine.state import TrainingState
 from cvpods_ext.errors import WeightsError
 
 
@@ -17,10 +19,14 @@ def run(tmp_path):
     return CheckpointFolder(tmp_path, keep=2), model, optimizer
 
 
+def state_of(model, optimizer, iteration):
+    return TrainingState(model, optimizer, torch.amp.GradScaler("cpu", enabled=False)).capture(iteration)
+
+
 def test_the_newest_checkpoint_comes_back_with_optimizer_state(run):
     folder, model, optimizer = run
-    folder.save(model, optimizer, 5)
-    folder.save(model, optimizer, 10, {"scaler": {}})
+    folder.save(state_of(model, optimizer, 5))
+    folder.save(state_of(model, optimizer, 10))
     state = folder.latest()
     assert state["iteration"] == 10
     assert torch.equal(state["model"]["weight"], model.weight)
@@ -30,15 +36,15 @@ def test_the_newest_checkpoint_comes_back_with_optimizer_state(run):
 def test_only_the_last_few_are_kept(run):
     folder, model, optimizer = run
     for iteration in (1, 2, 3):
-        folder.save(model, optimizer, iteration)
+        folder.save(state_of(model, optimizer, iteration))
     assert sorted(p.name for p in folder.folder.glob("*.pth")) == ["model_iter_0000002.pth", "model_iter_0000003.pth"]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "removed"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run, damage, caplog):
     folder, model, optimizer = run
-    folder.save(model, optimizer, 5)
-    last = folder.save(model, optimizer, 10)
+    folder.save(state_of(model, optimizer, 5))
+    last = folder.save(state_of(model, optimizer, 10))
     last.write_bytes(last.read_bytes()[:100]) if damage == "truncated" else last.unlink()
     with caplog.at_level("WARNING", logger="cvpods_ext"):
         assert folder.latest()["iteration"] == 5
@@ -47,7 +53,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run, damage, cap
 
 def test_a_full_disk_keeps_what_was_there_and_says_what_to_do(run, monkeypatch):
     folder, model, optimizer = run
-    folder.save(model, optimizer, 5)
+    folder.save(state_of(model, optimizer, 5))
 
     def full_disk(state, path):
         path.write_bytes(b"half a file")
@@ -55,7 +61,7 @@ def test_a_full_disk_keeps_what_was_there_and_says_what_to_do(run, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full_disk)
     with pytest.raises(WeightsError, match=r"No space left.*continue with --resume"):
-        folder.save(model, optimizer, 10)
+        folder.save(state_of(model, optimizer, 10))
     assert folder.latest()["iteration"] == 5
     assert sorted(p.name for p in folder.folder.iterdir()) == ["checkpoints.json", "model_iter_0000005.pth"]
 
@@ -63,22 +69,83 @@ def test_a_full_disk_keeps_what_was_there_and_says_what_to_do(run, monkeypatch):
 def test_an_earlier_run_is_set_aside_not_overwritten(run):
     folder, model, optimizer = run
     assert folder.set_aside() is None
-    folder.save(model, optimizer, 5)
+    folder.save(state_of(model, optimizer, 5))
     assert folder.set_aside() == folder.folder / "previous-1"
     assert folder.latest() is None
     assert (folder.folder / "previous-1" / "model_iter_0000005.pth").is_file()
-    folder.save(model, optimizer, 6)
+    folder.save(state_of(model, optimizer, 6))
     assert folder.set_aside() == folder.folder / "previous-2"
 
 
 def test_final_weights_are_preferred_for_testing(run):
     folder, model, optimizer = run
     assert folder.weights() is None
-    iteration = folder.save(model, optimizer, 5)
+    iteration = folder.save(state_of(model, optimizer, 5))
     assert folder.weights() == iteration
-    assert folder.save_final(model, 5) == folder.weights()
+    assert folder.save_final({"model": model.state_dict(), "iteration": 5}) == folder.weights()
 
 
 def test_a_checkpoint_holds_plain_values_only(run):
     folder, model, optimizer = run
-    torch.load(folder.save(model, optimizer, 5, {"scaler": {}}), weights_only=True)
+    torch.load(folder.save(state_of(model, optimizer, 5)), weights_only=True)
+
+
+def test_milestones_outlive_the_last_few(run):
+    folder, model, optimizer = run
+    folder = CheckpointFolder(folder.folder, keep=1, keep_every=4)
+    for iteration in range(2, 12, 2):
+        folder.save(state_of(model, optimizer, iteration))
+    kept = [int(path.stem[-7:]) for path in sorted(folder.folder.glob("*.pth"))]
+    assert kept == [4, 8, 10]
+    assert folder.latest()["iteration"] == 10
+
+
+def test_a_captured_state_does_not_follow_the_model(run):
+    folder, model, optimizer = run
+    captured = state_of(model, optimizer, 5)
+    before = model.weight.detach().clone()
+    with torch.no_grad():
+        model.weight.zero_()
+        optimizer.state[model.weight]["momentum_buffer"].zero_()
+    assert torch.equal(captured["model"]["weight"], before)
+    assert captured["optimizer"]["state"][0]["momentum_buffer"].abs().sum() > 0
+
+
+def test_a_checkpoint_is_written_while_training_goes_on(run, monkeypatch):
+    folder, model, optimizer = run
+    go_on, save = threading.Event(), torch.save
+    monkeypatch.setattr(torch, "save", lambda *args: (go_on.wait(30), save(*args)))
+    with BackgroundSaver(folder) as saver:
+        saver.save(state_of(model, optimizer, 5))  # returns although the disk is slow
+        assert folder.latest() is None
+        go_on.set()
+    assert folder.latest()["iteration"] == 5
+
+
+def test_a_failed_write_in_the_background_is_told(run, monkeypatch):
+    folder, model, optimizer = run
+
+    def full_disk(state, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    saver = BackgroundSaver(folder)
+    saver.save(state_of(model, optimizer, 5))
+    with pytest.raises(WeightsError, match="No space left"):
+        saver.save(state_of(model, optimizer, 6))
+
+
+def test_what_a_killed_write_left_is_swept_away(run):
+    folder, model, optimizer = run
+    folder.save(state_of(model, optimizer, 5))
+    (folder.folder / ".model_iter_0000010.pth.abc.tmp").write_bytes(b"half")
+    folder.sweep()
+    assert sorted(p.name for p in folder.folder.iterdir()) == ["checkpoints.json", "model_iter_0000005.pth"]
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_advice(run):
+    folder, model, optimizer = run
+    other = nn.Linear(2, 3)
+    state = TrainingState(other, torch.optim.SGD(other.parameters()), torch.amp.GradScaler("cpu", enabled=False))
+    with pytest.raises(WeightsError, match=r"does not fit this experiment.*net\.py"):
+        state.restore(state_of(model, optimizer, 5))

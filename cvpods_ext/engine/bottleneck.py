@@ -1,0 +1,66 @@
+"""When training waits for images: say so once, name what is slow, and the setting that helps."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+_TOO_LONG = 0.2  # share of a step spent waiting for images
+_PATIENCE = 3  # records in a row, since readers need a while to get ahead
+
+
+class DataWait:
+    """Watches the share of time that a process waits for images.
+
+    `workers` readers serve this process; the machine runs `processes` of them.
+    """
+
+    def __init__(self, workers: int, processes: int) -> None:
+        self._workers, self._processes = workers, processes
+        self._slow = 0
+        self._said = False
+        self._cpu, self._since = reader_seconds(), time.monotonic()
+
+    def judge(self, step_time: float, data_time: float) -> str | None:
+        """Seconds of a typical step, in all and waiting for images -> advice, once, when the wait is long for good."""
+        self._slow = self._slow + 1 if data_time > _TOO_LONG * step_time else 0
+        cpu, now = reader_seconds(), time.monotonic()
+        busy = (cpu - self._cpu) / max(now - self._since, 1e-6) / max(self._workers, 1)
+        self._cpu, self._since = cpu, now
+        if self._said or self._slow < _PATIENCE:
+            return None
+        self._said = True
+        share = f"{data_time:.2f} of {step_time:.2f} s of a step are spent waiting for images"
+        return f"{share}: {advice(self._workers, self._processes, os.cpu_count() or 1, busy)}"
+
+
+def advice(workers: int, processes: int, cores: int, busy: float) -> str:
+    """The bottleneck and its remedy; `busy` is the share of a core that each reader uses, in [0, 1]."""
+    most = max(1, cores // processes)
+    if workers == 0:
+        return f"they are read between the steps. Set data.workers={min(4, most)} to read them ahead"
+    if busy < 0.5:
+        return (
+            f"the readers wait for the storage ({busy:.0%} busy). Copy the images to a local disk, "
+            f"or hide the delay with data.workers={2 * workers}"
+        )
+    if workers < most:
+        return f"the readers are busy decoding ({busy:.0%}). Set data.workers={min(2 * workers, most)}"
+    return (
+        f"the readers are busy decoding ({busy:.0%}) and {processes} x {workers} of them take all {cores} cores. "
+        "Store the images at the size they are trained at, or train with smaller data.train_sizes"
+    )
+
+
+def reader_seconds() -> float:
+    """CPU seconds that the living child processes have used; 0 where the system does not tell."""
+    ticks = 0
+    try:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
+        for child in children:
+            fields = Path(f"/proc/{child}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])  # utime, stime
+    except OSError:
+        return 0.0
+    return ticks / os.sysconf("SC_CLK_TCK")

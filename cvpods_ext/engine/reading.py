@@ -1,0 +1,66 @@
+"""Training batches that outlive their readers: a killed reader process costs a moment, not the run."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+from cvpods_ext.errors import TrainingError
+from cvpods_ext.structures import Batch
+
+logger = logging.getLogger(__name__)
+
+_FAILURES_IN_A_ROW = 3
+
+
+class Reading:
+    """Endless batches; `open_at(iteration)` starts readers there, `parts` batches make up an iteration.
+
+    Since the batches of an iteration depend on nothing but seed and iteration, readers that were killed (usually for
+    want of memory) are replaced by new ones that go on at the same batch. TrainingError after three in a row.
+    """
+
+    def __init__(self, open_at: Callable[[int], Iterator[Batch]], start: int, parts: int) -> None:
+        self._open_at, self._start, self._parts = open_at, start, parts
+        self._taken = self._failures = 0
+        self._batches = open_at(start)
+
+    def __next__(self) -> Batch:
+        while True:
+            try:
+                batch = next(self._batches)
+            except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+                if isinstance(error, RuntimeError) and "DataLoader worker (pid" not in str(error):
+                    raise
+                self._replace(error)
+                continue
+            if self._taken == 0:
+                _leave_children_to_the_loader()
+            self._taken += 1
+            self._failures = 0
+            return batch
+
+    def _replace(self, error: Exception) -> None:
+        self._failures += 1
+        if self._failures > _FAILURES_IN_A_ROW:
+            raise TrainingError(
+                f"processes that read images die again and again ({error}). Usually memory is short: lower data."
+                "workers, or give the container more shared memory (--shm-size). Continue with --resume"
+            ) from error
+        iteration, part = divmod(self._taken, self._parts)
+        logger.warning("a process that reads images died (%s); it is replaced", error)
+        del self._batches
+        self._batches = self._open_at(self._start + iteration)
+        for _ in range(part):
+            next(self._batches)
+
+
+def _leave_children_to_the_loader() -> None:
+    """Undo the handler by which torch raises for a dead reader wherever the main thread is, even inside a step.
+
+    The loader finds the death by itself when it waits for a batch.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -1,0 +1,66 @@
+"""Running statistics of batch norm that do not depend on how a batch is spread over processes and parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as torch_dist
+from torch import Tensor, nn
+
+from cvpods_ext.runtime import dist
+
+
+class RunningStatistics:
+    """Moves the running mean and variance once a step, by the mean over all parts of the global batch.
+
+    Left alone, every process would follow its own images only, and accumulated parts would each move them. What a
+    part is normalised with in training is its own statistics, as always. Costs one small exchange a step, and nothing
+    for a model without trainable batch norm.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        layers = [
+            module
+            for module in model.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+            and module.track_running_stats
+            # A frozen layer keeps its statistics, see modeling.layers.
+            and (module.weight is None or module.weight.requires_grad)
+        ]
+        self._values = [b for m in layers for b in (m.running_mean, m.running_var) if b is not None]
+        self._counts = [m.num_batches_tracked for m in layers if m.num_batches_tracked is not None]
+        self._parts = 0
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """Around forward and backward pass of one part of the batch (recomputed activations move statistics again)."""
+        if not self._values:
+            yield
+            return
+        if self._parts == 0:
+            self._before = [value.clone() for value in self._values]
+            self._counts_before = [count.clone() for count in self._counts]
+            self._sum = torch.zeros(sum(v.numel() for v in self._values), device=self._values[0].device)
+        yield
+        self._sum += _flat(self._values)
+        self._parts += 1
+        torch._foreach_copy_(self._values, self._before)
+
+    def finish(self) -> None:
+        """After the last part: all processes take the mean."""
+        if not self._values:
+            return
+        if dist.world_size() > 1:
+            torch_dist.all_reduce(self._sum)
+        mean = self._sum / (self._parts * dist.world_size())
+        pieces = mean.split([value.numel() for value in self._values])
+        torch._foreach_copy_(self._values, [p.view_as(v) for p, v in zip(pieces, self._values, strict=True)])
+        for count, before in zip(self._counts, self._counts_before, strict=True):
+            count.copy_(before + 1)
+        self._parts = 0
+
+
+def _flat(values: list[Tensor]) -> Tensor:
+    return torch.cat([value.reshape(-1) for value in values])
