@@ -76,7 +76,7 @@ class TrainingDataset(Dataset):
 
 
 @dataclass
-class TestDataset(Dataset):
+class InferenceDataset(Dataset):
     """Images to be tested, resized the same way every time; targets carry sizes and ids but no ground truth."""
 
     annotations: Annotations

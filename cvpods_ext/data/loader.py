@@ -15,7 +15,7 @@ from cvpods_ext.config.schema import Config, Data, DatasetFiles
 from cvpods_ext.data import annotations as annotation_files
 from cvpods_ext.data import catalog, statistics, transforms
 from cvpods_ext.data.annotations import Annotations
-from cvpods_ext.data.dataset import BrokenImage, Sample, TestDataset, TrainingDataset
+from cvpods_ext.data.dataset import BrokenImage, InferenceDataset, Sample, TrainingDataset
 from cvpods_ext.data.sampling import BatchOrder, RepeatFactorSampler, Sampler, UniformSampler
 from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.structures import Batch
@@ -112,18 +112,18 @@ def test_batches(
     rank: int,
     world_size: int,
     skip_image_ids: Collection[int],
-) -> TestBatches:
+) -> InferenceBatches:
     """Batches of one image: this process's share of the test set, without the images already done."""
     annotations = load_checked(cfg.data, cfg.data.test, folder)
     positions = _limited(np.arange(len(annotations)), cfg.data)
     done = np.isin(annotations.image_ids[positions], np.fromiter(skip_image_ids, np.int64))
     resize = transforms.ShortestEdgeResize((cfg.data.test_size,), cfg.data.test_max_size)
-    dataset = TestDataset(annotations, positions[~done][rank::world_size], resize, cfg.data.channels)
-    return TestBatches(_loader(dataset, cfg.data, batch_size=1))
+    dataset = InferenceDataset(annotations, positions[~done][rank::world_size], resize, cfg.data.channels)
+    return InferenceBatches(_loader(dataset, cfg.data, batch_size=1))
 
 
 @dataclass(frozen=True)
-class TestBatches:
+class InferenceBatches:
     """The images that one process tests; its length is their number. An unreadable image is a DataError."""
 
     loader: DataLoader
@@ -132,7 +132,7 @@ class TestBatches:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch, broken in self.loader:
+        for batch, broken in _collated(self.loader):
             if broken:
                 raise DataError(f"a test needs every image, but {broken[0].reason}")
             yield batch
@@ -160,7 +160,7 @@ def _limited(positions: np.ndarray, data: Data) -> np.ndarray:
     return positions[: data.max_images] if data.max_images else positions
 
 
-def _loader(dataset: TrainingDataset | TestDataset, data: Data, **batching) -> DataLoader:
+def _loader(dataset: TrainingDataset | InferenceDataset, data: Data, **batching) -> DataLoader:
     return DataLoader(
         dataset,
         num_workers=data.workers,
@@ -179,9 +179,23 @@ def collate(samples: list[Sample]) -> Collated:
 
 
 def _without_broken(loader: DataLoader, log: _SkipLog) -> Iterator[Batch]:
-    for batch, broken in loader:
+    for batch, broken in _collated(loader):
         log.add(broken)
         yield batch
+
+
+def _collated(loader: DataLoader) -> Iterator[Collated]:
+    """What the loader gives; a worker process that was killed becomes a DataError."""
+    try:
+        yield from loader
+    except (EOFError, ConnectionError, RuntimeError) as error:
+        # An exception inside a worker is a RuntimeError as well, but starts otherwise.
+        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise DataError(
+            "a data loader process was killed, most often because memory ran out; continue with --resume, "
+            "and with fewer processes (data.workers) if it happens again"
+        ) from error
 
 
 class _SkipLog:
