@@ -100,7 +100,8 @@ def generate(root: str | Path, *, workers: int = 0, **options: Any) -> Synthetic
     rng = np.random.default_rng([settings.seed, FORMAT])
     by_popularity = choose_codes(settings.num_classes, rng)
     codes = sorted(by_popularity, key=lambda code: code.name)  # the order of category ids, as in LVIS
-    labels_by_popularity = np.array([codes.index(code) for code in by_popularity])
+    label_of = {code: label for label, code in enumerate(codes)}
+    labels_by_popularity = np.array([label_of[code] for code in by_popularity])
     scene_of_class = rng.integers(max(2, settings.num_classes // 10), size=settings.num_classes)
     marker = files.root / "coco" / UNFINISHED
     write_text(marker, _recipe(settings))

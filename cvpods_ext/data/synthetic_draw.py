@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import contourpy
 import numpy as np
 from PIL import Image, ImageDraw
+from scipy.ndimage import label as label_regions
 
 from cvpods_ext.data.synthetic_classes import COLOURS, SHAPES, TEXTURES, ClassCode
 
@@ -185,9 +186,9 @@ def _rings(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def _has_hole(mask: np.ndarray) -> bool:
-    """Whether background is enclosed, which polygons could not say: holes turn the other way round than pieces."""
-    turns = {signed_area(ring) > 0 for ring in _rings(mask)}
-    return len(turns) > 1
+    """Whether background is enclosed, which polygons could not say."""
+    _, regions = label_regions(np.pad(~mask, 1, constant_values=True))
+    return regions > 1
 
 
 def signed_area(ring: np.ndarray) -> float:
