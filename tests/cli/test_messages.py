@@ -189,7 +189,7 @@ def test_a_broken_polygon_is_counted_not_lost_silently(world, monkeypatch, capsy
     edit(train_json(world), lambda content: content["annotations"][0].update(segmentation=[[1.0, 2.0, 3.0, 4.0]]))
     status, message = run(pods_train, monkeypatch, capsys)
     assert status == 0
-    assert "lvis_box_train.json: 1 x polygon" in message
+    assert "lvis_box_train.json: 1 x every polygon has fewer than 3 points" in message
 
 
 def test_class_counts_are_read_without_unpickling(world, monkeypatch, capsys):
