@@ -76,22 +76,36 @@ class Judgement:
         found[judged.partner[(judged.hits & AT_HALF) > 0]] = True
         return found
 
+    @cached_property
+    def errors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """At IoU 0.5: false positives by category and falling score, where each category starts (K + 1,), then missed
+        objects by category and falling area, and where each category starts.
+        """
+        judged, objects = self.matches.judged, self.matches.objects
+        categories = np.arange(self.gt.num_categories + 1)
+        wrong = np.flatnonzero((judged.misses & AT_HALF) > 0)
+        missed = np.flatnonzero(((objects.counted & AT_HALF) > 0) & ~self.found)
+        missed = missed[np.lexsort((-objects.area[missed], objects.category[missed]))]
+        starts = (np.searchsorted(column, categories) for column in (judged.category[wrong], objects.category[missed]))
+        return wrong, next(starts), missed, next(starts)
+
 
 def mistakes(judgement: Judgement, categories: Iterable[int], per_kind: int) -> list[Mistake]:
     """For each of `categories` the `per_kind` best scored false positives and largest missed objects."""
-    judged, objects = judgement.matches.judged, judgement.matches.objects
-    wrong = np.flatnonzero((judged.misses & AT_HALF) > 0)
-    bounds = np.searchsorted(judged.category[wrong], np.arange(judgement.gt.num_categories + 1))
-    missed = np.flatnonzero(((objects.counted & AT_HALF) > 0) & ~judgement.found)
-    missed = missed[np.lexsort((-objects.area[missed], objects.category[missed]))]
-    missed_bounds = np.searchsorted(objects.category[missed], np.arange(judgement.gt.num_categories + 1))
+    wrong, wrong_starts, missed, missed_starts = judgement.errors
     result = []
     for category in categories:
-        rows = wrong[bounds[category] : bounds[category + 1]][:per_kind]
+        rows = wrong[wrong_starts[category] : wrong_starts[category + 1]][:per_kind]
         result += [_false_positive(judgement, int(row)) for row in rows]
-        rows = missed[missed_bounds[category] : missed_bounds[category + 1]][:per_kind]
+        rows = missed[missed_starts[category] : missed_starts[category + 1]][:per_kind]
         result += [_false_negative(judgement, int(row)) for row in rows]
     return result
+
+
+def mistake_counts(judgement: Judgement, per_kind: int) -> np.ndarray:
+    """(K,) how many mistakes `mistakes` would return for each category."""
+    _, wrong_starts, _, missed_starts = judgement.errors
+    return np.minimum(np.diff(wrong_starts), per_kind) + np.minimum(np.diff(missed_starts), per_kind)
 
 
 def _false_positive(judgement: Judgement, row: int) -> Mistake:

@@ -16,7 +16,7 @@ import numpy as np
 
 from cvpods_ext.evaluation.protocol import GROUPS, Curves
 from cvpods_ext.report import charts
-from cvpods_ext.report.evidence import ERRORS, Judgement, Mistake, mistakes
+from cvpods_ext.report.evidence import ERRORS, Judgement, Mistake, mistake_counts, mistakes
 from cvpods_ext.report.table import Table
 from cvpods_ext.report.thumbnails import ImagePath, ThumbnailMaker
 from cvpods_ext.runtime.progress import track
@@ -95,7 +95,8 @@ def _categories(
     objects = runs[0].judgement.matches.objects
     num_objects = np.bincount(objects.category[(objects.counted & np.uint64(1)) > 0], minlength=gt.num_categories)
     effect = effects(ap)[1]
-    drawn = _categories_to_draw(effect, len(runs), max_thumbnails)
+    num_mistakes = np.sum([mistake_counts(run.judgement, PER_KIND) for run in runs], axis=0)
+    drawn = _categories_to_draw(effect, num_mistakes, max_thumbnails)
     pictures = _pictures(runs, drawn, image_path)
     return [
         {
@@ -113,10 +114,11 @@ def _categories(
     ]
 
 
-def _categories_to_draw(effect: np.ndarray, num_runs: int, max_thumbnails: int) -> set[int]:
+def _categories_to_draw(effect: np.ndarray, num_mistakes: np.ndarray, max_thumbnails: int) -> set[int]:
+    """Categories by falling |effect|, as long as their mistakes, (K,) over all experiments, do not exceed the limit."""
     order = np.argsort(np.where(np.isfinite(effect), -np.abs(effect), np.inf), kind="stable")
     known = order[: int(np.isfinite(effect).sum())]
-    return set(known[: max(1, max_thumbnails // (2 * PER_KIND * num_runs))].tolist())
+    return set(known[np.cumsum(num_mistakes[known]) <= max_thumbnails].tolist())
 
 
 def _pictures(runs: Sequence[PageRun], drawn: set[int], image_path: ImagePath) -> dict[int, list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ from cvpods_ext.evaluation import detections, ground_truth
 from cvpods_ext.evaluation.interchange import import_json
 from cvpods_ext.evaluation.matches import match_table
 from cvpods_ext.evaluation.selection import LVIS_LIMIT, select_annotations
-from cvpods_ext.report.evidence import Judgement, mistakes
+from cvpods_ext.report.evidence import Judgement, mistake_counts, mistakes
 
 BOXES = {
     "found": [0, 0, 40, 40],
@@ -87,6 +87,12 @@ def test_every_kind_of_error_is_recognised(judgement):
         ("false positive", "classification", 0.7, "confused"),
         ("false positive", "both", 0.4, "confused"),
     ]
+
+
+def test_the_counts_foretell_how_many_mistakes_there_are(judgement):
+    for per_kind in (1, 2, 9):
+        counted = mistake_counts(judgement, per_kind).tolist()
+        assert counted == [len(mistakes(judgement, [category], per_kind)) for category in (0, 1)]
 
 
 def test_the_best_scored_and_the_largest_come_first_and_the_limit_holds(judgement):
