@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from cvpods_ext.engine.replicas import local
 from cvpods_ext.errors import WeightsError
 
 
@@ -29,7 +30,8 @@ class WeightAverage:
         """Follow the model, once after each optimizer step."""
         current = _tensors(model)
         floats = [name for name, value in self.tensors.items() if value.is_floating_point()]
-        self._update([self.tensors[name] for name in floats], [current[name] for name in floats], None)
+        # Elementwise, hence right on the shards of sharded parameters.
+        self._update([local(self.tensors[name]) for name in floats], [local(current[name]) for name in floats], None)
         for name in self.tensors.keys() - set(floats):
             self.tensors[name].copy_(current[name])
 

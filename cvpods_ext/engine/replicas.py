@@ -91,6 +91,11 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def local(tensor: Tensor) -> Tensor:
+    """This process's shard of a tensor, sharing its memory; others are returned as they are."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def like(target: Tensor, full: Tensor) -> Tensor:
     """`full` laid out as `target` is: this process's shard of it, or itself."""
     if not isinstance(target, DTensor) or full.shape != target.shape:
