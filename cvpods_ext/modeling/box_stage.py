@@ -16,6 +16,7 @@ from cvpods_ext.modeling.box_head import BoxHead, box_loss, own_deltas
 from cvpods_ext.modeling.calibration import Calibration
 from cvpods_ext.modeling.layers import trains
 from cvpods_ext.modeling.losses.base import ClassificationLoss, LossContext
+from cvpods_ext.modeling.posthoc import check_combination
 from cvpods_ext.modeling.rois import RoIs
 from cvpods_ext.structures import Targets
 
@@ -32,6 +33,9 @@ class BoxStage:
     scores: Scores
     coder: BoxCoder
     num_classes: int
+
+    def __post_init__(self) -> None:
+        check_combination(self.predictor, self.loss)
 
     def train(
         self,

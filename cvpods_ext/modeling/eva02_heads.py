@@ -5,9 +5,7 @@ Shapes: R = RoIs of the batch, D = feature width, C = foreground classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from torch import Tensor, nn
+from torch import Tensor
 
 from cvpods_ext.modeling.assemble import Recipe
 from cvpods_ext.modeling.calibration import Calibration
@@ -36,8 +34,3 @@ class FederatedClassifier(Calibration):
     def __init__(self, image_counts: Tensor, in_features: int = BOX_FEATURES, power: float = 0.5) -> None:
         super().__init__(LinearClassifier(in_features, len(image_counts)))
         self.register_buffer("fed_loss_cls_weights", image_counts.float() ** power)
-
-
-def calibrated(calibration: Callable[[nn.Module], Calibration], classifier: Callable[[], nn.Module]) -> Calibration:
-    """A fresh classifier inside a calibration, for cascades, which ask for one per stage (with functools.partial)."""
-    return calibration(classifier())

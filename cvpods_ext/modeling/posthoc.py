@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cvpods_ext.errors import ConfigError
-from cvpods_ext.modeling.calibration import Calibration
+from cvpods_ext.modeling.calibration import Calibration, DisAlign
 from cvpods_ext.modeling.losses.base import ClassificationLoss, LossContext
 from cvpods_ext.modeling.losses.sigmoid import SigmoidLoss
 
@@ -92,7 +92,7 @@ def fractal_dimensions(centres: Tensor, labels: Tensor, num_classes: int, grid: 
     cells than the class has boxes; below 1, or with fewer than 4 boxes, the dimension is 1.
     """
     boxes = torch.bincount(labels, minlength=num_classes)
-    sides = torch.arange(1, grid + 1)
+    sides = torch.arange(1, grid + 1, device=centres.device)
     occupied = torch.stack([_occupied(centres, labels, num_classes, int(side)) for side in sides])  # (grid, C)
     used = (sides[:, None] ** 2 <= boxes).double()
     x, y = sides.double().log()[:, None], occupied.double().clamp(min=1).log()
@@ -194,15 +194,13 @@ def check_combination(predictor: nn.Module, loss: ClassificationLoss) -> None:
     """ConfigError when classifier, calibration and loss do not belong together, with the reason.
 
     Shifts against background are meaningless where background is no competitor of the classes: with sigmoids, and with
-    an objectness or grouped head of its own. The classifier needs as many columns as the loss reads.
+    an objectness or grouped head of its own. What is fitted to the logits of one softmax has none with sigmoids either.
+    The classifier needs as many columns as the loss reads.
     """
-    if isinstance(predictor, LogitShift) and (isinstance(loss, SigmoidLoss) or getattr(loss, "extra_logits", 0)):
-        raise ConfigError(
-            f"{type(predictor).__name__} shifts classes against background inside one softmax, but "
-            f"{type(loss).__name__} has none over classes and background; drop the calibration or use a softmax loss "
-            "(for sigmoids there is FracalSigmoid)"
-        )
-    classifier = predictor.cls_score if isinstance(predictor, Calibration) else predictor
+    classifier = predictor
+    while isinstance(classifier, Calibration):
+        _check_calibration(classifier, loss)
+        classifier = classifier.cls_score
     weight = getattr(classifier, "weight", None)
     num_classes = getattr(classifier, "num_classes", None)
     if isinstance(weight, Tensor) and isinstance(num_classes, int):
@@ -212,3 +210,18 @@ def check_combination(predictor: nn.Module, loss: ClassificationLoss) -> None:
                 f"{type(loss).__name__} reads {wanted} logits for {num_classes} classes, the classifier gives "
                 f"{len(weight)}: build it with extra_logits={wanted - num_classes - 1}"
             )
+
+
+def _check_calibration(calibration: Calibration, loss: ClassificationLoss) -> None:
+    name, sigmoids = type(calibration).__name__, isinstance(loss, SigmoidLoss | FracalSigmoid)
+    if isinstance(calibration, LogitShift) and (sigmoids or getattr(loss, "extra_logits", 0)):
+        raise ConfigError(
+            f"{name} shifts classes against background inside one softmax, but {type(loss).__name__} has none over "
+            "classes and background; drop the calibration or use a softmax loss (for sigmoids there is FracalSigmoid)"
+        )
+    if isinstance(calibration, DisAlign | LogN) and sigmoids:
+        raise ConfigError(
+            f"{name} aligns the classes of one softmax while background stays, but {type(loss).__name__} asks every "
+            "class by itself with a sigmoid; drop the calibration or use a softmax loss such as "
+            "GroupReweightedCrossEntropy"
+        )

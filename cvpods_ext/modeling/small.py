@@ -1,4 +1,4 @@
-"""Sizes for a Mask R-CNN that learns on a laptop: a narrow ResNet under a 64-channel pyramid, for images of about 96 px.
+"""Sizes for a Mask R-CNN that learns on a laptop: a narrow ResNet under a 64-channel pyramid, for images of 96 px.
 
 Everything else is the published detector; only widths, anchors and the number of regions are smaller.
 """

@@ -6,8 +6,9 @@ from cvpods_ext.config import Config
 from cvpods_ext.data.num_shots import image_counts
 from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.eva02 import eva02
+from cvpods_ext.modeling.calibration import calibrated
 from cvpods_ext.modeling.classifiers import LinearClassifier
-from cvpods_ext.modeling.eva02_heads import BOX_FEATURES, EVA02, calibrated
+from cvpods_ext.modeling.eva02_heads import BOX_FEATURES, EVA02
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.posthoc import LogitShift, norcal
 from cvpods_ext.modeling.rcnn import RCNN
