@@ -9,7 +9,7 @@ backbone's own tensors are compared in tests/modeling/test_eva02.py.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -193,8 +193,8 @@ def final_rows(golden: EvaGolden, name: str, raw: RawDetections, i: int) -> Iter
         yield compare(f"{name}_masks", torch.from_numpy(ours), bitmaps)
 
 
-def loss_rows(golden: EvaGolden) -> Iterator[Row]:
-    """Every recorded loss, the gradient norm of every parameter, and whole gradients where recorded."""
+def loss_rows(golden: EvaGolden, keys: Iterable[str]) -> Iterator[Row]:
+    """The losses of recorded settings, the gradient norm of every parameter, and whole gradients where recorded."""
     counts = torch.from_numpy(golden.inputs["fed_loss_cls_weights"]) ** 2
     kinds: dict[str, Callable[[], ClassificationLoss]] = {
         "softmax_ce": SoftmaxCrossEntropy,
@@ -202,7 +202,8 @@ def loss_rows(golden: EvaGolden) -> Iterator[Row]:
         "sigmoid_fed12": lambda: FederatedLoss(counts, 12, noise=torch.zeros_like),  # the record drew the heaviest
         "sigmoid_fed4": lambda: FederatedLoss(counts, 4, noise=torch.zeros_like),
     }
-    for key, recorded in golden.meta["train_losses"].items():
+    for key in keys:
+        recorded = golden.meta["train_losses"][key]
         sampling, kind, masks = key.split("/")
         model = golden.detector(sampling, kinds[kind]).train()
         losses = model(golden.batch(masks))
@@ -231,7 +232,7 @@ def all_rows(golden: EvaGolden) -> Iterator[Row]:
     yield from stage_rows(golden)
     for setting in INFERENCE:
         yield from detection_rows(golden, setting)
-    yield from loss_rows(golden)
+    yield from loss_rows(golden, golden.meta["train_losses"])
 
 
 def main(report: Callable[[str], None] = print) -> None:

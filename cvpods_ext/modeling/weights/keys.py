@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cvpods_ext.errors import WeightsError
+from cvpods_ext.modeling.weights.eva02 import split_fused
 
 State = dict[str, Tensor]
 
@@ -155,14 +156,19 @@ def timm_eva_name(name: str) -> str:
     return name
 
 
-def from_eva(state: Mapping[str, Tensor]) -> State:
-    """Prepare EVA-02 pre-training or classification weights, of the authors or of timm, for a detection backbone.
+def from_vit(state: Mapping[str, Tensor]) -> State:
+    """Prepare a pre-trained or classifying transformer (MAE) for a detection backbone.
 
     What a backbone lacks is left out (final norm, heads, tokens, rotary tables, which are computed): a bare `norm.*`
     would otherwise match every norm of a model by its suffix.
     """
     outside = re.compile(r"(norm|fc_norm|head|lm_head|rope)\.|(cls|mask)_token$|.*\brope\b")
-    return {timm_eva_name(name): value for name, value in state.items() if not outside.match(name)}
+    return {name: value for name, value in state.items() if not outside.match(name)}
+
+
+def from_eva(state: Mapping[str, Tensor]) -> State:
+    """Prepare EVA-02, of its authors or of timm, like any transformer, and give its layers the authors' names."""
+    return {timm_eva_name(name): value for name, value in split_fused(from_vit(state)).items()}
 
 
 # ---- which program wrote it -----------------------------------------------------------------------------------------
@@ -172,25 +178,28 @@ _TRANSLATORS: Mapping[str, Callable[[Mapping[str, Tensor]], State]] = {
     "caffe2": from_caffe2,
     "resnet": from_resnet,
     "eva02": from_eva,
+    "vit": from_vit,
     "detectron2": dict,
 }
 EXPECTATIONS: Mapping[str, str] = {
     "caffe2": "images are BGR, 0 to 255, std 1, and bottlenecks stride in their 1x1 convolution",
     "resnet": f"{_RGB}, and bottlenecks stride in their 3x3 convolution",
     "eva02": _RGB,
+    "vit": _RGB,
     "detectron2": "",
 }
 
 
 def family(names: Iterable[str]) -> str:
-    """ "caffe2", "resnet" (torchvision, timm), "eva02" (backbone only) or "detectron2" (anything else)."""
+    """ "caffe2", "resnet" (torchvision, timm), "eva02" or "vit" (backbone only) or "detectron2" (anything else)."""
     names = set(names)
     if any(re.fullmatch(r"(res\d_\d+_branch\w+|conv1|conv_rpn\w*|fc6)_w", name) for name in names):
         return "caffe2"
     if "layer1.0.conv1.weight" in names:
         return "resnet"
     if "patch_embed.proj.weight" in names and any(name.startswith("blocks.0.attn.") for name in names):
-        return "eva02"
+        # Only EVA-02 treats queries apart from keys.
+        return "eva02" if any(name.startswith("blocks.0.attn.q_") for name in names) else "vit"
     return "detectron2"
 
 
