@@ -74,13 +74,13 @@ def resampled_aps(table: MatchTable, images: np.ndarray) -> np.ndarray:
 class _Pieces:
     """The match table cut at the detections that are not an error at every threshold.
 
-    image (U,), hits and misses (U, T) float32; starts (K + 1,) of categories; `between` (U, I) counts plain errors of
+    image (U,), hits and judged (U, T) bool, judged being right or wrong; starts (K + 1,) of categories; `between` (U, I) counts plain errors of
     each image since the U before; object_image by category, with object_starts (K + 1,).
     """
 
     image: np.ndarray
     hits: np.ndarray
-    misses: np.ndarray
+    judged: np.ndarray
     starts: np.ndarray
     between: sparse.csr_matrix
     object_image: np.ndarray
@@ -104,8 +104,8 @@ class _Pieces:
         by_category = counted[np.argsort(table.objects.category[counted], kind="stable")]
         return cls(
             image=judged.image[special],
-            hits=((hits[special, None] >> bits) & np.uint64(1)).astype(np.float32),
-            misses=((misses[special, None] >> bits) & np.uint64(1)).astype(np.float32),
+            hits=((hits[special, None] >> bits) & np.uint64(1)).astype(bool),
+            judged=(((hits | misses)[special, None] >> bits) & np.uint64(1)).astype(bool),
             starts=np.searchsorted(judged.category[special], count),
             between=between,
             object_image=table.objects.image[by_category],
@@ -122,11 +122,15 @@ def _category_aps(pieces: _Pieces, weights: np.ndarray, category: int) -> np.nda
         return np.where(total > 0, 0.0, np.nan)
     own = weights[pieces.image[rows]]  # (U, B)
     plain = np.cumsum(pieces.between[rows] @ weights, axis=0)
+    all_judged = plain + np.cumsum(own, axis=0)
     points_per_object = 100.0 / np.maximum(total, 1.0)
     area = np.zeros(weights.shape[1])
     for threshold in range(T):
-        right = np.cumsum(own * pieces.hits[rows, threshold, None], axis=0)
-        precision = right / (right + plain + np.cumsum(own * pieces.misses[rows, threshold, None], axis=0) + 1e-12)
+        hits = pieces.hits[rows, threshold]
+        judged, at = pieces.judged[rows, threshold], np.flatnonzero(hits)
+        ranked = all_judged if judged.all() else plain + np.cumsum(own * judged[:, None], axis=0)
+        right = np.cumsum(own[at], axis=0)
+        precision = right / np.maximum(ranked[at], 1.0)
         np.maximum.accumulate(precision[::-1], axis=0, out=precision[::-1])
         reached = _recall_points_reached(right * points_per_object)
         area += np.einsum("ub,ub->b", precision, np.diff(reached, axis=0, prepend=0))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from cvpods_ext.evaluation import ground_truth
 from cvpods_ext.evaluation.detections import completed_image_ids, read_shard, read_shard_metadata, shard_files
 from cvpods_ext.evaluation.ground_truth import GroundTruth
 from cvpods_ext.evaluation.match_table import Candidates, Judged, MatchTable, Objects, concatenate, gather, judge
+from cvpods_ext.evaluation.match_worker import run_shares
 from cvpods_ext.evaluation.selection import Limit, best_per_category, select_annotations, select_detections
 from cvpods_ext.runtime.files import atomic_path
 
@@ -35,8 +34,7 @@ Work = tuple[Path, int, np.ndarray | None]  # a shard, the number of rows before
 def match_table(gt: GroundTruth, folder: Path, task: str, limit: Limit, workers: int | None = None) -> MatchTable:
     """The match table of all shards in `folder`, from the cache beside them if neither they nor the json changed.
 
-    `workers` processes (None: one per core, fewer for little work) share the shards. They are spawned, so a script
-    that calls this must guard its main module as `multiprocessing` demands.
+    `workers` processes (None: one per core, fewer for little work) share the shards.
     """
     completed_image_ids(folder)
     cache = Path(folder) / f"matches-{task}-{limit}.parquet"
@@ -63,10 +61,7 @@ def _candidates(gt: GroundTruth, folder: Path, task: str, limit: Limit, workers:
     workers = min(workers, len(files))
     if workers <= 1:
         return concatenate(_match_shards(gt, work, task, limit))
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        shares = [work[k::workers] for k in range(workers)]
-        futures = [pool.submit(_match_share, gt.path, share, task, limit) for share in shares]
-        return concatenate([part for future in futures for part in future.result()])
+    return concatenate(run_shares([(gt.path, work[k::workers], task, limit) for k in range(workers)]))
 
 
 def _kept_rows(files: Sequence[Path], before: np.ndarray, limit: Limit) -> list[np.ndarray | None]:
@@ -81,7 +76,7 @@ def _kept_rows(files: Sequence[Path], before: np.ndarray, limit: Limit) -> list[
     return [kept[start:stop] for start, stop in itertools.pairwise(before)]
 
 
-def _match_share(annotations_json: Path, share: Sequence[Work], task: str, limit: Limit) -> list[Candidates]:
+def match_share(annotations_json: Path, share: Sequence[Work], task: str, limit: Limit) -> list[Candidates]:
     """The work of one process, which opens the annotations itself (their cache is memory-mapped)."""
     gt = ground_truth.load(annotations_json, masks=task == "segm")
     return _match_shards(select_annotations(gt), share, task, limit)
