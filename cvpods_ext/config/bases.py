@@ -10,13 +10,23 @@ from cvpods_ext.config.override import override
 from cvpods_ext.config.schema import Config, DatasetFiles
 
 MSRA_R50 = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
+MSRA_R101 = "detectron2://ImageNetPretrained/MSRA/R-101.pkl"
 
-# The four parameters that DisAlign adds to a box predictor, all that its second stage trains.
+# Caffe2 models of BGR images with the stride in the 3x3 convolutions. The first wants its images divided by the
+# deviations, the second, of Detectron's own catalogue, does not.
+X101_32X8D = "detectron2://ImageNetPretrained/FAIR/X-101-32x8d.pkl"
+X101_32X8D_STD = (57.375, 57.12, 58.395)
+X101_64X4D = "https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained/FBResNeXt/X-101-64x4d.pkl"
+
+# What DisAlign adds to a box predictor, in a cascade to that of every stage: all that its second stage trains.
 DISALIGN_PARAMETERS = (
-    r"roi_heads\.box_predictor\.logit_scale",
-    r"roi_heads\.box_predictor\.logit_bias",
-    r"roi_heads\.box_predictor\.confidence_layer\.(weight|bias)",
+    r"roi_heads\.box_predictor\.(\d\.)?logit_scale",
+    r"roi_heads\.box_predictor\.(\d\.)?logit_bias",
+    r"roi_heads\.box_predictor\.(\d\.)?confidence_layer\.(weight|bias)",
 )
+
+# All that a second stage with a new classifier trains.
+CLASSIFIER_PARAMETERS = (r"roi_heads\.box_predictor\.(\d\.)?cls_score\..+",)
 
 MASK_RCNN_LVIS1 = override(
     Config(),
@@ -44,6 +54,15 @@ DISALIGN_LVIS05 = override(
     MASK_RCNN_LVIS05,
     model=dict(train_only=DISALIGN_PARAMETERS, score_threshold=0.0001),
     schedule=dict(iters=4_500, drops=(8 / 9,)),
+)
+
+# The baselines of detectron2 (configs/Base-RCNN-FPN.yaml): 90,000 iterations are its 1x, 270,000 its 3x.
+RCNN_COCO = override(
+    Config(),
+    data=dict(train="coco_2017_train", test="coco_2017_val"),
+    model=dict(init=MSRA_R50, score_threshold=0.05, detections_per_image=100),
+    schedule=dict(iters=90_000),
+    test=dict(max_detections=100),
 )
 
 # LVIS in a box (pods_data synth) at 96 px, for a network that trains on two CPU cores in minutes.

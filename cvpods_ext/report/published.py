@@ -34,11 +34,18 @@ def _plain(value: Any) -> str:
 
 @cache
 def load() -> Mapping[str, Mapping[str, Published]]:
-    """All published results: experiment name -> data set -> record."""
+    """All published results: experiment name -> data set -> record.
+
+    In the file a name may stand for another: folders whose numbers the source gives under a name of its own.
+    """
     text = files("cvpods_ext.report").joinpath("published_results.json").read_text(encoding="utf-8")
+    written: dict[str, Any] = json.loads(text)
     return {
-        experiment: {dataset: Published(**record) for dataset, record in by_dataset.items()}
-        for experiment, by_dataset in json.loads(text).items()
+        experiment: {
+            dataset: Published(**record)
+            for dataset, record in (written[entry] if isinstance(entry, str) else entry).items()
+        }
+        for experiment, entry in written.items()
     }
 
 
