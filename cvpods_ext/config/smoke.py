@@ -29,6 +29,7 @@ def shrink(config: Config) -> Config:
             # A few steps from scratch at the full rate tell nothing; one tenth keeps every loss finite.
             lr=schedule.lr / 10,
             clip_norm=1.0,
+            precision="fp32",  # a CPU only emulates half precision
         ),
         checkpoint_every=5,
         log_every=1,
