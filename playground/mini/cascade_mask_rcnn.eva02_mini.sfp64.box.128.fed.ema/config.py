@@ -1,0 +1,28 @@
+"""A small relative of EVA-02: the same transformer, cascade, federated loss, layer decay and averaged weights.
+
+Paper:     EVA-02, https://arxiv.org/abs/2303.11331
+Run:       pods_train; pods_test
+Cost:      about half an hour on two CPU cores
+Note:      trained from scratch, without the masked image modelling that EVA-02 owes its strength to
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases import MINI as BASE
+
+config = override(
+    BASE,
+    data=dict(sampler="repeat_factor", lsj_side=128, lsj_range=(0.7, 1.4), test_size=128),
+    model=dict(init="none", suppression="linear", nms_threshold=0.6, maskness_threshold=0.5, score_threshold=0.01),
+    schedule=dict(
+        iters=1_200,
+        drops=(0.8, 0.9),
+        warmup_iters=100,
+        lr=0.001,
+        optimizer="adamw",
+        weight_decay=0.1,
+        decay_norms=True,
+        layer_decay=0.8,
+        ema_decay=0.99,
+    ),
+    test=dict(ema=True),
+)

@@ -1,0 +1,28 @@
+"""Four transformer blocks of width 96 under a 64-channel pyramid, cascaded heads with the federated sigmoid loss."""
+
+from dataclasses import replace
+from functools import partial
+
+from cvpods_ext.config import Config
+from cvpods_ext.data.num_shots import image_counts
+from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
+from cvpods_ext.modeling.backbones.eva02 import Size, eva02_of
+from cvpods_ext.modeling.eva02_heads import FederatedClassifier
+from cvpods_ext.modeling.losses.federated import FederatedLoss
+from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
+from cvpods_ext.modeling.rcnn import RCNN
+from cvpods_ext.modeling.small import BOX_FEATURES, SMALL
+
+
+def build_model(cfg: Config) -> RCNN:
+    """Build the detector that config.py trains."""
+    counts = image_counts(cfg.data, cfg.folder)
+    net = eva02_of(Size(96, 4, 3), image_side=cfg.data.lsj_side, window=4, global_blocks=(1, 3), drop_path=0.1)
+    return cascade_mask_rcnn_fpn(
+        cfg.model,
+        num_classes=len(counts),
+        backbone=SimplePyramid(net, 64),
+        classifier=partial(FederatedClassifier, counts, BOX_FEATURES),
+        classification_loss=partial(FederatedLoss, counts, num_sampled=20),
+        recipe=replace(SMALL, rpn_convs=2, box_convs=(64,), box_fc=(BOX_FEATURES,), head_norm="LN", float32_heads=True),
+    )
