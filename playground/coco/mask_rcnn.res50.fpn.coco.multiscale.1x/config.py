@@ -1,0 +1,14 @@
+"""Mask R-CNN R50-FPN, COCO, 1x.
+
+Paper:     Mask R-CNN, https://arxiv.org/abs/1703.06870
+Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
+Cost:      90,000 iterations of 16 images
+Published: bbox AP 38.6, segm AP 35.2
+Source:    MODEL_ZOO.md of detectron2, mask_rcnn_R_50_FPN_1x, 137260431
+           (100 detections per image, threshold 0.05, NMS 0.5)
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases import RCNN_COCO as BASE
+
+config = override(BASE)

@@ -1,0 +1,21 @@
+"""Cascade Mask R-CNN on a ResNet-50 pyramid with a cosine classifier in every stage."""
+
+from functools import partial
+
+from cvpods_ext.config import Config
+from cvpods_ext.data.catalog import num_classes
+from cvpods_ext.modeling.assemble import Recipe, cascade_mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.modeling.classifiers import CosineClassifier
+from cvpods_ext.modeling.rcnn import RCNN
+
+
+def build_model(cfg: Config) -> RCNN:
+    """Build the detector that config.py trains."""
+    classes = num_classes(cfg.data, cfg.folder)
+    return cascade_mask_rcnn_fpn(
+        cfg.model,
+        num_classes=classes,
+        backbone=resnet_fpn(50),
+        classifier=partial(CosineClassifier, 1024, classes),
+        recipe=Recipe(proposals=(2000, 1000)),
+    )

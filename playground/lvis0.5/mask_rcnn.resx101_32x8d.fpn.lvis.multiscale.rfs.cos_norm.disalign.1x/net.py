@@ -1,0 +1,22 @@
+"""DisAlign around the cosine classifier; only it is trained (see config.py)."""
+
+from cvpods_ext.config import Config
+from cvpods_ext.data.catalog import num_classes
+from cvpods_ext.data.num_shots import class_counts
+from cvpods_ext.modeling.assemble import mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.modeling.calibration import DisAlign
+from cvpods_ext.modeling.classifiers import CosineClassifier
+from cvpods_ext.modeling.losses.grw import GroupReweightedCrossEntropy
+from cvpods_ext.modeling.rcnn import RCNN
+
+
+def build_model(cfg: Config) -> RCNN:
+    """Build the detector that config.py trains."""
+    classes = num_classes(cfg.data, cfg.folder)
+    return mask_rcnn_fpn(
+        cfg.model,
+        num_classes=classes,
+        backbone=resnet_fpn(101, groups=32, width_per_group=8, stride_in_1x1=False),
+        classifier=DisAlign(CosineClassifier(1024, classes)),
+        classification_loss=GroupReweightedCrossEntropy(class_counts(cfg.data, cfg.folder), exponent=0.8),
+    )

@@ -1,0 +1,13 @@
+"""Repeat-factor sampling and a cosine classifier, Cascade Mask R-CNN R50-FPN, LVIS v1.0.
+
+Paper:     DisAlign, https://arxiv.org/abs/2103.16370
+           Cascade R-CNN, https://arxiv.org/abs/1712.00726
+Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
+Cost:      180,000 iterations of 16 images
+Published: nothing; the DisAlign repository has this heading without rows
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases import MASK_RCNN_LVIS1 as BASE
+
+config = override(BASE, data=dict(sampler="repeat_factor"))

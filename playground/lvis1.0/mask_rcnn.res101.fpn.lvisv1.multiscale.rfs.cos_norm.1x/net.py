@@ -1,0 +1,18 @@
+"""Mask R-CNN on a ResNet-101 pyramid with a cosine classifier."""
+
+from cvpods_ext.config import Config
+from cvpods_ext.data.catalog import num_classes
+from cvpods_ext.modeling.assemble import mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.modeling.classifiers import CosineClassifier
+from cvpods_ext.modeling.rcnn import RCNN
+
+
+def build_model(cfg: Config) -> RCNN:
+    """Build the detector that config.py trains."""
+    classes = num_classes(cfg.data, cfg.folder)
+    return mask_rcnn_fpn(
+        cfg.model,
+        num_classes=classes,
+        backbone=resnet_fpn(101),
+        classifier=CosineClassifier(1024, classes),
+    )

@@ -1,0 +1,14 @@
+"""DisAlign on repeat-factor sampling and a cosine classifier, Mask R-CNN R101-FPN, LVIS v1.0.
+
+Paper:     DisAlign, https://arxiv.org/abs/2103.16370
+Run:       pods_train --num-gpus 8; pods_test --num-gpus 8, after
+           mask_rcnn.res101.fpn.lvisv1.multiscale.rfs.cos_norm.1x
+Cost:      9,000 iterations of 16 images, only the calibration is trained
+Published: nothing; the DisAlign repository has this heading without rows
+Note:      the second stage samples images uniformly, as published; repeat-factor sampling is in the first
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases import DISALIGN_LVIS1 as BASE
+
+config = override(BASE, model=dict(init="experiment:mask_rcnn.res101.fpn.lvisv1.multiscale.rfs.cos_norm.1x"))

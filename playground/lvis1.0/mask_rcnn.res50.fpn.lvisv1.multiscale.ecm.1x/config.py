@@ -1,0 +1,13 @@
+"""Effective class margins on Mask R-CNN R50-FPN, LVIS v1.0.
+
+Paper:     ECM, https://arxiv.org/abs/2301.09724
+Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
+Cost:      180,000 iterations of 16 images
+Published: nothing collected; the paper's own tables are under other settings
+Note:      warm-up, clipping and the normalised mask predictor are those of the released configs
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases import MASK_RCNN_LVIS1 as BASE
+
+config = override(BASE, schedule=dict(warmup_iters=10_000, warmup_factor=0.0001, clip_norm=5.0))

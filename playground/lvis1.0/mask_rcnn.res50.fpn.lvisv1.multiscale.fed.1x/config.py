@@ -1,0 +1,12 @@
+"""Federated loss on Mask R-CNN R50-FPN, LVIS v1.0.
+
+Paper:     Probabilistic two-stage detection, https://arxiv.org/abs/2103.07461
+Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
+Cost:      180,000 iterations of 16 images
+Published: nothing collected; the paper's own tables are under other settings
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases import MASK_RCNN_LVIS1 as BASE
+
+config = override(BASE)

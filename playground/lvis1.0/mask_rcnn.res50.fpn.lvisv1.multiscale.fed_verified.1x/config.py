@@ -1,0 +1,13 @@
+"""Federated loss over what each image verifies on Mask R-CNN R50-FPN, LVIS v1.0.
+
+Paper:     LVIS, https://arxiv.org/abs/1908.03195, section 3
+Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
+Cost:      180,000 iterations of 16 images
+Published: nothing for this detector
+Note:      uses the negative and not-exhaustive lists of every image
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases import MASK_RCNN_LVIS1 as BASE
+
+config = override(BASE)

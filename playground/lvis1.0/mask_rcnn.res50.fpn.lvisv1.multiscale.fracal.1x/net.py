@@ -1,0 +1,23 @@
+"""Mask R-CNN on a ResNet-50 pyramid: logits shifted by counts and by where boxes lie."""
+
+from cvpods_ext.config import Config
+from cvpods_ext.data.catalog import num_classes
+from cvpods_ext.data.num_shots import image_counts
+from cvpods_ext.data.training_facts import box_centres, num_images
+from cvpods_ext.modeling.assemble import mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.modeling.classifiers import LinearClassifier
+from cvpods_ext.modeling.posthoc import LogitShift, fracal, fractal_dimensions
+from cvpods_ext.modeling.rcnn import RCNN
+
+
+def build_model(cfg: Config) -> RCNN:
+    """Build the detector that config.py trains."""
+    classes = num_classes(cfg.data, cfg.folder)
+    dimensions = fractal_dimensions(*box_centres(cfg.data, cfg.folder), classes)
+    shift = fracal(image_counts(cfg.data, cfg.folder), num_images(cfg.data, cfg.folder), dimensions)
+    return mask_rcnn_fpn(
+        cfg.model,
+        num_classes=classes,
+        backbone=resnet_fpn(50),
+        classifier=LogitShift(LinearClassifier(1024, classes), shift),
+    )

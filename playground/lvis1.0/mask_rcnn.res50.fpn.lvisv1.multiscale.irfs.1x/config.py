@@ -1,0 +1,12 @@
+"""Instance-aware repeat-factor sampling on Mask R-CNN R50-FPN, LVIS v1.0.
+
+Paper:     IRFS, https://arxiv.org/abs/2305.08069
+Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
+Cost:      180,000 iterations of 16 images
+Published: nothing collected; the paper's own tables are under other settings
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases import MASK_RCNN_LVIS1 as BASE
+
+config = override(BASE, data=dict(sampler="instance_repeat_factor"))

@@ -1,0 +1,12 @@
+"""Normalised mask predictor on Mask R-CNN R50-FPN, LVIS v1.0.
+
+Paper:     Seesaw loss, https://arxiv.org/abs/2008.10032, section 4
+Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
+Cost:      180,000 iterations of 16 images
+Published: nothing for this detector
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases import MASK_RCNN_LVIS1 as BASE
+
+config = override(BASE)

@@ -1,0 +1,13 @@
+"""Sigmoid cross entropy on Mask R-CNN R50-FPN, LVIS v1.0.
+
+Paper:     Focal loss, https://arxiv.org/abs/1708.02002, its cross entropy without focus
+Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
+Cost:      180,000 iterations of 16 images
+Published: nothing for this detector
+Note:      the plain form of all sigmoid losses, to tell what each of them adds
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases import MASK_RCNN_LVIS1 as BASE
+
+config = override(BASE)

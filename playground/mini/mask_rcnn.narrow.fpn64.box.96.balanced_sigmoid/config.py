@@ -1,0 +1,11 @@
+"""Balanced softmax in its released sigmoid form on a narrow Mask R-CNN, LVIS in a box.
+
+Paper:     BALMS, https://arxiv.org/abs/2007.10740
+Run:       pods_train; pods_test (make zoo runs all mini experiments)
+Cost:      minutes on two CPU cores
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases import MINI as BASE
+
+config = override(BASE)

@@ -1,0 +1,16 @@
+"""DisAlign around the linear classifier on a narrow Mask R-CNN, LVIS in a box.
+
+Paper:     DisAlign, https://arxiv.org/abs/2103.16370
+Run:       pods_train; pods_test, after mask_rcnn.narrow.fpn64.box.96.plain (make zoo runs all mini experiments)
+Cost:      minutes on two CPU cores
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases import DISALIGN_PARAMETERS
+from cvpods_ext.config.bases import MINI as BASE
+
+config = override(
+    BASE,
+    model=dict(init="experiment:mask_rcnn.narrow.fpn64.box.96.plain", train_only=DISALIGN_PARAMETERS),
+    schedule=dict(iters=100, drops=(8 / 9,)),
+)

@@ -1,0 +1,11 @@
+"""Effective class margins on a narrow Mask R-CNN, LVIS in a box.
+
+Paper:     ECM, https://arxiv.org/abs/2301.09724
+Run:       pods_train; pods_test (make zoo runs all mini experiments)
+Cost:      minutes on two CPU cores
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases import MINI as BASE
+
+config = override(BASE)

@@ -1,0 +1,25 @@
+"""A narrow Mask R-CNN: margins by class counts, cosines for boxes and masks."""
+
+from cvpods_ext.config import Config
+from cvpods_ext.data.catalog import num_classes
+from cvpods_ext.data.num_shots import image_counts
+from cvpods_ext.modeling.assemble import mask_rcnn_fpn
+from cvpods_ext.modeling.classifiers import CosineClassifier
+from cvpods_ext.modeling.losses.ecm import EffectiveClassMarginLoss
+from cvpods_ext.modeling.mask_head import NormalizedMaskPredictor
+from cvpods_ext.modeling.rcnn import RCNN
+from cvpods_ext.modeling.small import BOX_FEATURES, SMALL, narrow_resnet_fpn
+
+
+def build_model(cfg: Config) -> RCNN:
+    """Build the detector that config.py trains."""
+    classes = num_classes(cfg.data, cfg.folder)
+    return mask_rcnn_fpn(
+        cfg.model,
+        num_classes=classes,
+        backbone=narrow_resnet_fpn(),
+        classifier=CosineClassifier(BOX_FEATURES, classes, learn_scale=False),
+        classification_loss=EffectiveClassMarginLoss(image_counts(cfg.data, cfg.folder)),
+        mask_predictor=NormalizedMaskPredictor(SMALL.mask_width, classes),
+        recipe=SMALL,
+    )

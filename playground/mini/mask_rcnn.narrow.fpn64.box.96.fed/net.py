@@ -1,0 +1,23 @@
+"""A narrow Mask R-CNN: sigmoids over the classes of the batch and a few drawn ones."""
+
+from cvpods_ext.config import Config
+from cvpods_ext.data.catalog import num_classes
+from cvpods_ext.data.num_shots import image_counts
+from cvpods_ext.modeling.assemble import mask_rcnn_fpn
+from cvpods_ext.modeling.classifiers import LinearClassifier
+from cvpods_ext.modeling.losses.federated import FederatedLoss
+from cvpods_ext.modeling.rcnn import RCNN
+from cvpods_ext.modeling.small import BOX_FEATURES, SMALL, narrow_resnet_fpn
+
+
+def build_model(cfg: Config) -> RCNN:
+    """Build the detector that config.py trains."""
+    classes = num_classes(cfg.data, cfg.folder)
+    return mask_rcnn_fpn(
+        cfg.model,
+        num_classes=classes,
+        backbone=narrow_resnet_fpn(),
+        classifier=LinearClassifier(BOX_FEATURES, classes),
+        classification_loss=FederatedLoss(image_counts(cfg.data, cfg.folder), num_sampled=10),
+        recipe=SMALL,
+    )

@@ -1,0 +1,11 @@
+"""Gumbel loss on a narrow Mask R-CNN, LVIS in a box.
+
+Paper:     GOL, https://arxiv.org/abs/2207.10936
+Run:       pods_train; pods_test (make zoo runs all mini experiments)
+Cost:      minutes on two CPU cores
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases import MINI as BASE
+
+config = override(BASE)

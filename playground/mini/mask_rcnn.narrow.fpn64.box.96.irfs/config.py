@@ -1,0 +1,11 @@
+"""Instance-aware repeat-factor sampling on a narrow Mask R-CNN, LVIS in a box.
+
+Paper:     IRFS, https://arxiv.org/abs/2305.08069
+Run:       pods_train; pods_test (make zoo runs all mini experiments)
+Cost:      minutes on two CPU cores
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases import MINI as BASE
+
+config = override(BASE, data=dict(sampler="instance_repeat_factor", repeat_threshold=0.05))

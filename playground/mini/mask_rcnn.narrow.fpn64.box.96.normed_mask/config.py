@@ -1,0 +1,11 @@
+"""Normalised mask predictor on a narrow Mask R-CNN, LVIS in a box.
+
+Paper:     Seesaw loss, https://arxiv.org/abs/2008.10032, section 4
+Run:       pods_train; pods_test (make zoo runs all mini experiments)
+Cost:      minutes on two CPU cores
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases import MINI as BASE
+
+config = override(BASE)

@@ -1,0 +1,17 @@
+"""DisAlign around a cosine classifier trained with repeat-factor sampling on a narrow Mask R-CNN, LVIS in a box.
+
+Paper:     DisAlign, https://arxiv.org/abs/2103.16370
+Run:       pods_train; pods_test (make zoo runs all mini experiments), after
+           mask_rcnn.narrow.fpn64.box.96.rfs.cos_norm
+Cost:      minutes on two CPU cores
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases import DISALIGN_PARAMETERS
+from cvpods_ext.config.bases import MINI as BASE
+
+config = override(
+    BASE,
+    model=dict(init="experiment:mask_rcnn.narrow.fpn64.box.96.rfs.cos_norm", train_only=DISALIGN_PARAMETERS),
+    schedule=dict(iters=100, drops=(8 / 9,)),
+)

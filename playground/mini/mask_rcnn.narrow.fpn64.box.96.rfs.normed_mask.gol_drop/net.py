@@ -1,0 +1,31 @@
+"""A narrow Mask R-CNN: Gumbel distributions that spare rare classes."""
+
+from torch import nn
+
+from cvpods_ext.config import Config
+from cvpods_ext.data.catalog import num_classes
+from cvpods_ext.data.num_shots import image_counts
+from cvpods_ext.data.training_facts import num_images
+from cvpods_ext.modeling.assemble import mask_rcnn_fpn
+from cvpods_ext.modeling.classifiers import LinearClassifier
+from cvpods_ext.modeling.losses.gol import GumbelDropLoss
+from cvpods_ext.modeling.mask_head import NormalizedMaskPredictor
+from cvpods_ext.modeling.rcnn import RCNN
+from cvpods_ext.modeling.small import BOX_FEATURES, SMALL, narrow_resnet_fpn
+
+
+def build_model(cfg: Config) -> RCNN:
+    """Build the detector that config.py trains."""
+    classes = num_classes(cfg.data, cfg.folder)
+    images = num_images(cfg.data, cfg.folder)
+    classifier = LinearClassifier(BOX_FEATURES, classes)
+    nn.init.constant_(classifier.bias, -2.0)
+    return mask_rcnn_fpn(
+        cfg.model,
+        num_classes=classes,
+        backbone=narrow_resnet_fpn(),
+        classifier=classifier,
+        classification_loss=GumbelDropLoss(image_counts(cfg.data, cfg.folder), images, threshold=0.03),
+        mask_predictor=NormalizedMaskPredictor(SMALL.mask_width, classes),
+        recipe=SMALL,
+    )
