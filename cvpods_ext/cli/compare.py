@@ -1,30 +1,33 @@
-"""pods_compare: measured and published results of experiments in one table."""
+"""pods_compare: measured and published results of experiments in one table, with intervals and an HTML page."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cvpods_ext.cli.common import guarded, parser
-from cvpods_ext.errors import ConfigError
+from cvpods_ext.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from cvpods_ext.config import Config
+    from cvpods_ext.data.annotations import Annotations
+    from cvpods_ext.evaluation.ground_truth import GroundTruth
     from cvpods_ext.report.runs import Entry
     from cvpods_ext.report.table import Table
 
 EXAMPLES = """\
   pods_compare                                everything below the current folder
   pods_compare ..                             all experiments of a playground
-  pods_compare A B --task segm                two experiments, masks only
+  pods_compare A B --task segm --intervals    is B better than A? intervals, differences, a verdict
   pods_compare .. --metrics AP,AP50,APr       choose the columns
   pods_compare .. --format markdown --out table.md
-  pods_compare .. --task segm --html report.html   curves and mistakes, one file that opens offline"""
+  pods_compare .. --html report.html          curves and pictures of mistakes, one file that opens offline"""
 
 
 def main() -> None:
@@ -35,7 +38,10 @@ def main() -> None:
     flags.add_argument("--task", choices=("bbox", "segm"), help="default: every task that was measured")
     flags.add_argument("--metrics", default="", metavar="A,B", help="columns (default: AP,APr,APc,APf or sizes)")
     flags.add_argument("--out", type=Path, metavar="FILE", help="write there; .md, .csv and .tex choose the format")
-    flags.add_argument("--html", type=Path, metavar="FILE", help="write a page with curves and pictures of mistakes")
+    flags.add_argument("--intervals", action="store_true", help="resample the detections on disk: how sure is it?")
+    flags.add_argument("--reference", default="", metavar="NAME", help="compare with this one (default: the first)")
+    flags.add_argument("--resamples", type=int, default=1000, metavar="N", help="for --intervals (default: 1000)")
+    flags.add_argument("--html", type=Path, metavar="FILE", help="write a page, with intervals and mistakes")
     arguments = flags.parse_args()
     guarded("pods_compare", lambda: _run(arguments))
 
@@ -46,11 +52,16 @@ def _run(arguments: argparse.Namespace) -> None:
     from cvpods_ext.report.table import RENDERERS, print_tables
     from cvpods_ext.runtime.files import write_text
 
+    if arguments.resamples < 2:
+        raise ConfigError(f"--resamples must be at least 2, got {arguments.resamples}")
     entries = collect(arguments.folders or [Path()])
     metrics = [name for name in arguments.metrics.split(",") if name]
     built = tables(entries, [arguments.task] if arguments.task else [], metrics)
-    if arguments.html:
-        _write_page(arguments.html, entries, built, arguments.task)
+    if arguments.intervals or arguments.html:
+        sources = _open_sources(entries, arguments.task)
+        built += _certainty(sources, arguments.reference, arguments.resamples)
+        if arguments.html:
+            _write_page(arguments.html, sources, built)
     style = arguments.format or _format_of(arguments.out)
     if style == "terminal" and arguments.out is None:
         print_tables(built)
@@ -66,35 +77,40 @@ def _format_of(out: Path | None) -> str:
     return {".md": "markdown", ".csv": "csv", ".tex": "latex"}.get(out.suffix if out else "", "terminal")
 
 
-def _write_page(out: Path, entries: Sequence[Entry], built: Sequence[Table], task: str | None) -> None:
-    """Judge what lies on disk and write the HTML page of the one data set that `entries` were tested on."""
+@dataclass(frozen=True)
+class _Sources:
+    """The one data set that measured entries share, and the config of the first experiment."""
+
+    entries: list[Entry]
+    task: str
+    config: Config
+    folder: Path
+    annotations: Annotations
+    gt: GroundTruth
+
+    @property
+    def title(self) -> str:
+        """Data set and task."""
+        return f"{self.entries[0].dataset} {self.task}"
+
+
+def _open_sources(entries: Sequence[Entry], task: str | None) -> _Sources:
     from cvpods_ext.data import annotations, catalog
     from cvpods_ext.evaluation import ground_truth
-    from cvpods_ext.report.html import render
-    from cvpods_ext.report.sources import page_runs
-    from cvpods_ext.runtime.files import write_text
 
     measured = [entry for entry in entries if entry.runs]
     datasets = sorted({entry.dataset for entry in measured})
     if len(datasets) != 1:
         raise ConfigError(
-            f"--html shows experiments measured on one data set, found {datasets or 'none'}; name folders"
+            f"--intervals and --html need experiments measured on one data set, found {datasets or 'none'}; "
+            "name their folders"
         )
     config, folder = _experiment_of(measured[0])
     loaded = annotations.load(catalog.resolve(config.data.test, folder))
     tasks = {name for entry in measured for run in entry.runs for name in run.metrics}
     task = task or ("segm" if "segm" in tasks else "bbox")
     gt = ground_truth.load(loaded.paths.annotations, masks=task == "segm")
-    position = {image_id: k for k, image_id in enumerate(loaded.image_ids.tolist())}
-    page = render(
-        title=f"{datasets[0]}, {task}",
-        tables=built,
-        runs=page_runs(measured, gt, task),
-        image_path=lambda image_id: loaded.image_path(position[image_id]),
-        image_counts=_image_counts(config, folder, gt.category_ids.tolist()),
-    )
-    write_text(out, page)
-    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
+    return _Sources(measured, task, config, folder, loaded, gt)
 
 
 def _experiment_of(entry: Entry) -> tuple[Config, Path]:
@@ -107,12 +123,39 @@ def _experiment_of(entry: Entry) -> tuple[Config, Path]:
     raise ConfigError(f"{entry.paths[0]} lies in no experiment folder, so its annotations and images cannot be found.")
 
 
+def _certainty(sources: _Sources, reference: str, resamples: int) -> list[Table]:
+    from cvpods_ext.report.certainty import certainty_tables
+    from cvpods_ext.report.sources import candidates
+
+    found = candidates(sources.entries, sources.gt, sources.task)
+    if not found:
+        raise DataError("none of these results has its detections on disk any more; run pods_test again")
+    return certainty_tables(sources.title, found, reference, resamples, sources.gt.federated)
+
+
+def _write_page(out: Path, sources: _Sources, built: Sequence[Table]) -> None:
+    from cvpods_ext.report.html import render
+    from cvpods_ext.report.sources import page_runs
+    from cvpods_ext.runtime.files import write_text
+
+    loaded = sources.annotations
+    position = {image_id: k for k, image_id in enumerate(loaded.image_ids.tolist())}
+    page = render(
+        title=sources.title,
+        tables=built,
+        runs=page_runs(sources.entries, sources.gt, sources.task),
+        image_path=lambda image_id: loaded.image_path(position[image_id]),
+        image_counts=_image_counts(sources.config, sources.folder, sources.gt.category_ids.tolist()),
+    )
+    write_text(out, page)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
+
+
 def _image_counts(config: Config, folder: Path, category_ids: Sequence[int]) -> np.ndarray | None:
     """(K,) training images of every category of the test set, as the training set's facts say; None if they do not."""
     import numpy as np
 
     from cvpods_ext.data import catalog
-    from cvpods_ext.errors import DataError
 
     try:
         counts = {one.id: one.image_count for one in catalog.categories(config.data.train, folder)}

@@ -19,11 +19,10 @@ import pycocotools.mask as coco_mask
 from cvpods_ext.evaluation.detections import DetectionTable
 from cvpods_ext.evaluation.ground_truth import GroundTruth
 from cvpods_ext.evaluation.match_table import MatchTable
+from cvpods_ext.evaluation.per_category import AT_HALF
 
 ERRORS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 HIT, GRAZE = 0.5, 0.1  # IoU
-
-AT_HALF = np.uint64(1)  # bit of IoU 0.5 over all areas in the match table
 
 
 @dataclass(frozen=True)

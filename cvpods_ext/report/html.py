@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cvpods_ext.evaluation.per_category import category_aps
 from cvpods_ext.evaluation.protocol import GROUPS, Curves
 from cvpods_ext.report import charts
 from cvpods_ext.report.evidence import ERRORS, Judgement, Mistake, mistake_counts, mistakes
@@ -51,17 +52,10 @@ def render(
     parts = [f"<h1>{escape(title)}</h1>", *(_table(table) for table in tables)]
     data: dict[str, Any] = {"runs": [run.label for run in runs], "errors": ERRORS, "categories": []}
     if runs:
-        ap = [category_ap(run.curves) for run in runs]
+        ap = [category_aps(run.curves.precision) for run in runs]
         data["categories"] = _categories(runs, ap, image_counts, image_path, max_thumbnails)
         parts += [_legend(runs), _charts(runs, ap, image_counts), _browser(runs)]
     return _document(title, parts, data if runs else None)
-
-
-def category_ap(curves: Curves) -> np.ndarray:
-    """(K,) AP in percent of every category over all areas, NaN without ground truth."""
-    values = curves.precision[..., 0]
-    annotated = (values > -1).any(axis=(0, 1))
-    return np.where(annotated, 100 * values.mean(axis=(0, 1)), np.nan)
 
 
 def group_precision(curves: Curves, members: np.ndarray) -> np.ndarray | None:
@@ -204,7 +198,7 @@ def _figure(caption: str, svg: str) -> str:
 
 def _browser(runs: Sequence[PageRun]) -> str:
     federated = runs[0].judgement.gt.federated
-    effect = effects([category_ap(run.curves) for run in runs])[0]
+    effect = effects([category_aps(run.curves.precision) for run in runs])[0]
     groups = _boxes("group", {key: name for key, name in GROUP_TITLES.items() if key}) if federated else ""
     heads = {"name": "category", "group": "group", "images": "training images", "objects": "objects"}
     heads |= {f"ap{i}": f"AP {run.label}" for i, run in enumerate(runs)} | {"effect": effect}

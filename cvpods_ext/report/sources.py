@@ -12,6 +12,7 @@ from cvpods_ext.evaluation.curves import curves
 from cvpods_ext.evaluation.ground_truth import GroundTruth
 from cvpods_ext.evaluation.matches import match_table
 from cvpods_ext.evaluation.selection import COCO_LIMIT, Limit, select_annotations
+from cvpods_ext.report.certainty import Candidate
 from cvpods_ext.report.evidence import Judgement
 from cvpods_ext.report.html import PageRun
 from cvpods_ext.report.runs import Entry, labels
@@ -19,33 +20,53 @@ from cvpods_ext.report.runs import Entry, labels
 logger = logging.getLogger(__name__)
 
 
-def shards_of(entry: Entry) -> Path | None:
-    """The folder of detections of the entry's first run that still has one."""
+def shards_of(entry: Entry) -> list[Path]:
+    """Folders of detections of the entry's runs, as far as they are still on disk."""
+    folders = []
     for path in entry.paths:
-        for output in (path.parent, output_folder(path.parent)):
-            folder = output / "inference" / entry.dataset
-            if detections.shard_files(folder):
-                return folder
-    return None
+        outputs = (path.parent, output_folder(path.parent))
+        candidates = [output / "inference" / entry.dataset for output in outputs]
+        folders += [folder for folder in candidates if detections.shard_files(folder)][:1]
+    return folders
+
+
+def with_detections(entries: Sequence[Entry], gt: GroundTruth) -> list[tuple[str, Entry, list[Path]]]:
+    """Label, entry and shards of what can be judged on this very ground truth; a warning says what cannot and why."""
+    usable = []
+    for entry, label in zip(entries, labels(entries), strict=True):
+        folders = shards_of(entry)
+        if not folders:
+            logger.warning("%s has no detections on disk: only its results.json is shown", label)
+        elif entry.conditions.get("data_sha256", gt.sha256) != gt.sha256:
+            logger.warning(
+                "%s was measured on other annotations than %s: only its results.json is shown", label, gt.path
+            )
+        else:
+            if len(folders) < len(entry.runs):
+                logger.warning("%s: only %d of %d runs have detections on disk", label, len(folders), len(entry.runs))
+            usable.append((label, entry, folders))
+    return usable
+
+
+def candidates(entries: Sequence[Entry], gt: GroundTruth, task: str) -> list[Candidate]:
+    """What the intervals are computed from: the match tables of all runs."""
+    return [
+        Candidate(label, [match_table(gt, folder, task, limit_of(entry, gt.federated)) for folder in folders])
+        for label, entry, folders in with_detections(entries, gt)
+    ]
+
+
+def page_runs(entries: Sequence[Entry], gt: GroundTruth, task: str) -> list[PageRun]:
+    """What the page shows of each entry: curves and mistakes of its first run."""
+    runs = []
+    counted = select_annotations(gt)
+    for label, entry, folders in with_detections(entries, gt):
+        matches = match_table(gt, folders[0], task, limit_of(entry, gt.federated))
+        judgement = Judgement(counted, detections.read(folders[0], masks=task == "segm"), matches, task)
+        runs.append(PageRun(label, judgement, curves(matches.judged, matches.objects, matches.num_categories)))
+    return runs
 
 
 def limit_of(entry: Entry, federated: bool) -> Limit:
     """How many detections the entry's numbers count."""
     return Limit(per_image=int(entry.conditions.get("max_detections", 300))) if federated else COCO_LIMIT
-
-
-def page_runs(entries: Sequence[Entry], gt: GroundTruth, task: str) -> list[PageRun]:
-    """What the page shows of each entry that has detections on disk and was measured on this very ground truth."""
-    runs = []
-    for entry, label in zip(entries, labels(entries), strict=True):
-        folder = shards_of(entry)
-        if folder is None:
-            logger.warning("%s has no detections on disk: it is in the table only", label)
-            continue
-        if entry.conditions.get("data_sha256", gt.sha256) != gt.sha256:
-            logger.warning("%s was measured on other annotations than %s: it is in the table only", label, gt.path)
-            continue
-        matches = match_table(gt, folder, task, limit_of(entry, gt.federated))
-        judgement = Judgement(select_annotations(gt), detections.read(folder, masks=task == "segm"), matches, task)
-        runs.append(PageRun(label, judgement, curves(matches.judged, matches.objects, matches.num_categories)))
-    return runs

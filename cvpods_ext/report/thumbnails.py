@@ -36,7 +36,7 @@ class ThumbnailMaker:
         shapes = _shapes(judgement, mistake)
         crop = _crop(picture.size, np.array([shape.box for shape in shapes]))
         buffer = io.BytesIO()
-        _draw(picture, shapes, crop).save(buffer, "JPEG", quality=JPEG_QUALITY)
+        _draw(picture, shapes, crop).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)  # thin coloured lines
         return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
     def _open(self, image_id: int) -> Image.Image:

@@ -1,0 +1,112 @@
+"""Intervals and verdicts: the measured values, the clear difference found, the absent one not claimed."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from cvpods_ext.errors import ConfigError
+from cvpods_ext.evaluation import ground_truth
+from cvpods_ext.evaluation.results import Results
+from cvpods_ext.report.certainty import Candidate, certainty_tables
+from cvpods_ext.report.runs import collect
+from cvpods_ext.report.sources import candidates, shards_of
+
+
+@pytest.fixture(scope="module")
+def gt(playground):
+    return ground_truth.load(playground / "datasets" / "lvis" / "lvis_box_val.json", masks=True)
+
+
+@pytest.fixture(scope="module")
+def found(playground, gt):
+    return candidates(collect([playground]), gt, "segm")
+
+
+def numbers(text):
+    return [float(part) for part in re.findall(r"[-+]?\d+\.\d+", text)]
+
+
+def test_intervals_surround_the_measured_values(found, playground):
+    table = certainty_tables("t", found, resamples=100)[0]
+    assert table.header == ("experiment", "AP", "APr", "APc", "APf")
+    for row in table.rows:
+        measured = Results.read(playground / row[0].text / "results.json").metrics["segm"]
+        for name, cell in zip(table.header[1:], row[1:], strict=True):
+            assert cell.value == pytest.approx(measured[name], abs=1e-9)
+            value, low, high = numbers(cell.text)
+            assert low <= value <= high
+            assert low < high
+    assert not any(cell.best for row in table.rows for cell in row)
+
+
+def test_a_clear_difference_is_called_one_in_the_right_direction(found):
+    differences = certainty_tables("t", found, resamples=100)[1]
+    by_metric = {row[1].text: row for row in differences.rows}
+    assert [row[0].text for row in differences.rows] == ["poor"] * 4
+    assert by_metric["AP"][2].text == by_metric["APr"][2].text == "lower"
+    assert by_metric["APr"][3].value < -10
+    other_way = certainty_tables("t", found, reference="poor", resamples=100)[1]
+    assert other_way.rows[0][2].text == "higher"
+    assert other_way.rows[0][3].value == pytest.approx(-by_metric["AP"][3].value)
+
+
+def test_no_difference_is_not_called_one(found):
+    twin = [Candidate("a", found[0].runs), Candidate("b", found[0].runs)]
+    differences = certainty_tables("t", twin, resamples=50)[1]
+    assert {row[2].text for row in differences.rows} == {"not distinguishable at this size"}
+    assert {row[3].value for row in differences.rows} == {0.0}
+
+
+def test_category_effects_add_up_to_the_difference(found):
+    tables = certainty_tables("t", found, resamples=50)
+    effects = [row[4].value for row in tables[2].rows]
+    assert effects == sorted(effects, key=abs, reverse=True)
+    assert len(effects) == 10
+    gains, losses = map(int, re.findall(r"\d+", tables[2].notes[0])[:2])
+    assert gains + losses <= 12
+    assert losses > gains
+
+
+def test_without_frequency_groups_only_the_mean_is_shown(found):
+    tables = certainty_tables("t", found, resamples=50, federated=False)
+    assert tables[0].header == ("experiment", "AP")
+    assert [row[1].text for row in tables[1].rows] == ["AP"]
+
+
+def test_an_unknown_reference_is_refused(found):
+    with pytest.raises(ConfigError, match="--reference x is none of the compared experiments: good, poor"):
+        certainty_tables("t", found, reference="x")
+
+
+def test_detections_are_found_beside_the_results_or_in_outputs(playground, tmp_path):
+    good = collect([playground / "good"])[0]
+    assert shards_of(good) == [playground / "good" / "outputs" / "inference" / "lvis_box_val"]
+    shutil.copytree(playground / "good" / "outputs", tmp_path / "seed0")
+    shutil.copy(playground / "good" / "results.json", tmp_path / "seed0")
+    assert shards_of(collect([tmp_path])[0]) == [tmp_path / "seed0" / "inference" / "lvis_box_val"]
+
+
+def test_what_was_measured_on_other_annotations_is_left_out_with_a_warning(playground, gt, tmp_path, caplog):
+    shutil.copytree(playground / "good", tmp_path / "good")
+    path = tmp_path / "good" / "results.json"
+    path.write_text(path.read_text().replace(gt.sha256, "0" * 64))
+    assert candidates(collect([tmp_path]), gt, "segm") == []
+    assert "measured on other annotations" in caplog.text
+    shutil.rmtree(tmp_path / "good" / "outputs")
+    assert candidates(collect([tmp_path]), gt, "segm") == []
+    assert "no detections on disk" in caplog.text
+
+
+def test_the_command_shows_verdicts_without_torch(playground, tmp_path):
+    code = "import sys; from cvpods_ext.cli.compare import main; main(); assert 'torch' not in sys.modules"
+    out = tmp_path / "t.tex"
+    arguments = ["--task", "segm", "--intervals", "--resamples", "50", "--out", str(out)]
+    command = [sys.executable, "-c", code, str(playground), *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    text = out.read_text()
+    assert r"poor & APr & lower & -" in text
+    assert text.count(r"\begin{tabular}") == 4
