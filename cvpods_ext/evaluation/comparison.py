@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from cvpods_ext.errors import DataError
-from cvpods_ext.evaluation.bootstrap import Draws, draw, group_means, resampled_aps
+from cvpods_ext.evaluation.bootstrap import Draws, draw, group_means, resampled_aps, resampled_means
 from cvpods_ext.evaluation.curves import curves
 from cvpods_ext.evaluation.match_table import MatchTable
 from cvpods_ext.evaluation.per_category import category_aps
@@ -64,34 +64,37 @@ def resample(runs: Sequence[MatchTable], draws: Draws, seed: int = 0) -> Resampl
 
 def intervals(experiment: Resampled, draws: Draws) -> dict[str, Interval | None]:
     """AP, APr, APc, APf with intervals; None for a group without annotations."""
-    resampled = group_means(experiment.aps, experiment.frequency, draws.categories)
     points = group_means(experiment.point, experiment.frequency)
-    return {name: _interval(points[:, k], resampled[:, k]) for k, name in enumerate(METRICS)}
+    mean = experiment.point.mean(axis=0)
+    means, spread = resampled_means(experiment.aps, mean, experiment.frequency, draws.categories)
+    return {name: _interval(points[:, k], means[:, k], spread[k]) for k, name in enumerate(METRICS)}
 
 
 def compare(first: Resampled, second: Resampled, draws: Draws) -> dict[str, Difference | None]:
     """Differences of AP, APr, APc, APf on the same draws; None for a group without annotations."""
-    moved = group_means(second.aps, second.frequency, draws.categories)
-    moved -= group_means(first.aps, first.frequency, draws.categories)
+    change = second.point.mean(axis=0) - first.point.mean(axis=0)
+    means, spread = resampled_means(second.aps - first.aps, change, first.frequency, draws.categories)
     before = group_means(first.point, first.frequency).mean(axis=0)
     after = group_means(second.point, second.frequency)
     result: dict[str, Difference | None] = {}
     for k, name in enumerate(METRICS):
-        interval = _interval(after[:, k] - before[k], moved[:, k])
+        interval = _interval(after[:, k] - before[k], means[:, k], spread[k])
         result[name] = None if interval is None else _difference(interval)
     return result
 
 
-def _interval(points: np.ndarray, resampled: np.ndarray) -> Interval | None:
-    """Quantiles of the resamples around their own mean, moved to the measured value: resampling repeats images, which
-    shifts AP a little, and that shift says nothing about the measured value.
+def _interval(points: np.ndarray, resampled: np.ndarray, spread: float) -> Interval | None:
+    """Quantiles of the resamples around their own mean, scaled by `spread` and moved to the measured value.
+
+    Resampling repeats images, which shifts AP a little; that shift says nothing about the measured value.
     """
     known = resampled[np.isfinite(resampled)]
     if not np.isfinite(points).all() or not len(known):
         return None
     value = float(points.mean())
-    low, high = np.quantile(known - known.mean(), (0.025, 0.975)) + value
-    return Interval(value, float(low), float(high), float(known.std(ddof=1)), tuple(points.tolist()))
+    deviations = (known - known.mean()) * spread
+    low, high = np.quantile(deviations, (0.025, 0.975)) + value
+    return Interval(value, float(low), float(high), float(deviations.std()), tuple(points.tolist()))
 
 
 def _difference(interval: Interval) -> Difference:

@@ -21,16 +21,16 @@ def counted_objects(objects: Objects, num_categories: int) -> np.ndarray:
     return np.stack(counts, axis=1).astype(np.int64)
 
 
-def curves(judged: Judged, objects: Objects, num_categories: int) -> Curves:
-    """Precision (T, R, K, A) and recall (T, K, A); -1 where no annotation counts."""
+def curves(judged: Judged, objects: Objects, num_categories: int, thresholds: int = T, areas: int = A) -> Curves:
+    """Precision (T, R, K, A) and recall (T, K, A) of the first thresholds and areas; -1 where no annotation counts."""
     counts = counted_objects(objects, num_categories)
-    precision = np.full((T, R, num_categories, A), -1.0)
-    recall = np.full((T, num_categories, A), -1.0)
+    precision = np.full((thresholds, R, num_categories, areas), -1.0)
+    recall = np.full((thresholds, num_categories, areas), -1.0)
     starts = np.searchsorted(judged.category, np.arange(num_categories + 1))
-    for area in range(A):
+    for area in range(areas):
         present = np.flatnonzero(counts[:, area])
         needed = needed_hits(counts[present, area])
-        for threshold in range(T):
+        for threshold in range(thresholds):
             bit = np.uint64(area * T + threshold)
             hit = np.flatnonzero((judged.hits >> bit) & np.uint64(1))
             errors = np.cumsum((judged.misses >> bit) & np.uint64(1), dtype=np.int64)

@@ -90,13 +90,13 @@ def _match_shards(gt: GroundTruth, share: Sequence[Work], task: str, limit: Limi
         if kept is not None:
             table = table.take(original)
         rows = select_detections(gt, table, limit)
-        for block in _blocks(table.image_ids[rows]):
+        for block in blocks(table.image_ids[rows]):
             part = gather(gt, table, rows[block], task)
             parts.append(replace(part, rows=original[part.rows] + before))
     return parts
 
 
-def _blocks(image_ids: np.ndarray) -> list[slice]:
+def blocks(image_ids: np.ndarray) -> list[slice]:
     """Cut rows, ordered by image, into blocks of about ROWS_AT_ONCE that hold whole images."""
     starts = np.flatnonzero(np.concatenate(([True], image_ids[1:] != image_ids[:-1])))
     bounds = [0]

@@ -50,8 +50,8 @@ def detection_shapes(gt: GroundTruth, table: DetectionTable, task: str) -> Shape
     return Shapes(mask_areas(table, rles, sizes), None, rles)
 
 
-def overlapping_pairs(gt: GroundTruth, keys: np.ndarray, found: Shapes) -> Pairs:
-    """All pairs in the same cell with an IoU of at least LOWEST; `keys` (N,) are the detections' cells, ascending."""
+def overlapping_pairs(gt: GroundTruth, keys: np.ndarray, found: Shapes, lowest: float = LOWEST) -> Pairs:
+    """All pairs in the same cell with an IoU of at least `lowest`; `keys` (N,) are the detections' cells, ascending."""
     first, last = gt.rows_of_cells(keys)
     counts = last - first
     detections = np.repeat(np.arange(len(keys)), counts)
@@ -60,8 +60,8 @@ def overlapping_pairs(gt: GroundTruth, keys: np.ndarray, found: Shapes) -> Pairs
     if found.boxes is not None:
         ious = _box_ious(gt, rows, detections, found.boxes, found.areas)
     else:
-        ious = _mask_ious(gt, rows, detections, keys, found)
-    close = np.flatnonzero(ious >= LOWEST)
+        ious = _mask_ious(gt, rows, detections, keys, found, lowest)
+    close = np.flatnonzero(ious >= lowest)
     return Pairs(detections[close], gt.by_cell[rows[close]], ious[close])
 
 
@@ -89,16 +89,16 @@ def _box_ious(
 
 
 def _mask_ious(
-    gt: GroundTruth, rows: np.ndarray, detections: np.ndarray, keys: np.ndarray, found: Shapes
+    gt: GroundTruth, rows: np.ndarray, detections: np.ndarray, keys: np.ndarray, found: Shapes, lowest: float
 ) -> np.ndarray:
-    """(P,) IoU of masks, computed only where it can reach LOWEST, else 0.
+    """(P,) IoU of masks, computed only where it can reach `lowest`, else 0.
 
     Two masks share no more than their tight boxes do, nor than the smaller one has. One library call per cell decodes
     each of its masks once.
     """
     assert found.rles is not None, "detections were read without masks"
     ious = np.zeros(len(rows))
-    close = np.flatnonzero(_mask_iou_bounds(gt, rows, detections, found) >= LOWEST)
+    close = np.flatnonzero(_mask_iou_bounds(gt, rows, detections, found) >= lowest)
     rows, detections = rows[close], detections[close]
     found_at, i = np.unique(detections, return_inverse=True)
     truth_at, j = np.unique(rows, return_inverse=True)  # annotations of a cell are neighbours in this order
