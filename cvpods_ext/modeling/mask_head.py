@@ -1,6 +1,6 @@
 """From a pooled box to the mask of one class (Mask R-CNN, https://arxiv.org/abs/1703.06870).
 
-Shapes: M = instances, D = width, S = pooled side (14), C = classes (1 if class-agnostic).
+Shapes: M = instances, D = width, S = pooled side (14), C = classes (1 if class-agnostic), G = groups of P pixels each.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cvpods_ext.modeling.layers import Conv2d, init_msra
 from cvpods_ext.modeling.pooling import RoIPooler
 
-INSTANCES_AT_ONCE = 64  # the upsampled features of so many instances fit into a processor's cache
+INSTANCES_AT_ONCE = 32  # the upsampled features of so many instances fit into a processor's cache
 
 
 class MaskPredictor(nn.Module):
@@ -29,13 +29,11 @@ class MaskPredictor(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_classes))
         nn.init.normal_(self.weight, std=0.001)
 
-    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """(M, D, H, W), labels (M,) -> (M, H, W) logits of that class."""
-        if len(self.weight) == 1:
-            labels = torch.zeros_like(labels)
-        kernel = self.weight.flatten(1)[labels][:, None]
-        logits = torch.bmm(kernel, features.flatten(2)) + self.bias[labels][:, None, None]
-        return logits.view(len(features), *features.shape[2:])
+    def forward(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        """Feature vectors of pixels (M, G, D, P), labels (M,) -> (M, G, P) logits of that class."""
+        labels = labels if len(self.weight) > 1 else torch.zeros_like(labels)
+        logits = torch.matmul(self.weight.flatten(1)[labels][:, None, None], pixels)[:, :, 0]
+        return logits + self.bias[labels][:, None, None]
 
 
 class NormalizedMaskPredictor(nn.Module):
@@ -47,13 +45,12 @@ class NormalizedMaskPredictor(nn.Module):
         self.scale = scale
         nn.init.normal_(self.weight, std=0.001)
 
-    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """(M, D, H, W), labels (M,) -> (M, H, W) logits within [-scale, scale]."""
-        if len(self.weight) == 1:
-            labels = torch.zeros_like(labels)
-        kernel = F.normalize(self.weight.flatten(1).float(), dim=1)[labels][:, None]
-        pixels = F.normalize(features.flatten(2).float(), dim=1)
-        return (self.scale * torch.bmm(kernel, pixels)).view(len(features), *features.shape[2:])
+    def forward(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        """Feature vectors of pixels (M, G, D, P), labels (M,) -> (M, G, P) logits within [-scale, scale]."""
+        labels = labels if len(self.weight) > 1 else torch.zeros_like(labels)
+        with torch.autocast(pixels.device.type, enabled=False):
+            kernel = F.normalize(self.weight.flatten(1), dim=1)[labels][:, None, None]
+            return self.scale * torch.matmul(kernel, F.normalize(pixels.to(kernel.dtype), dim=2))[:, :, 0]
 
 
 class MaskHead(nn.Module):
@@ -93,7 +90,18 @@ class MaskHead(nn.Module):
         return torch.cat([self._upsample(part, part_labels) for part, part_labels in parts])
 
     def _upsample(self, x: Tensor, labels: Tensor) -> Tensor:
-        return self.predictor(F.relu_(self.deconv(x)), labels).float()
+        """(M, D, S, S) -> (M, 2 S, 2 S).
+
+        A transposed convolution of kernel and stride 2 is four 1x1 convolutions, one for each corner of the 2x2 pixels
+        that a cell becomes. As such it is faster, and only the logits have to be put in place.
+        """
+        kernel = self.deconv.weight.permute(2, 3, 1, 0).reshape(-1, x.shape[1], 1, 1)
+        assert self.deconv.bias is not None
+        corners = F.relu_(F.conv2d(x, kernel, self.deconv.bias.repeat(4)))
+        side = x.shape[2]
+        logits = self.predictor(corners.view(len(x), 4, len(kernel) // 4, side * side), labels).float()
+        logits = logits.view(len(x), 2, 2, side, side).permute(0, 3, 1, 4, 2)
+        return logits.reshape(len(x), 2 * side, 2 * side)
 
 
 def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from cvpods_ext.modeling.roi_align import roi_align_rows
 from cvpods_ext.structures import boxes as box_ops
 
 CANONICAL_SIDE, CANONICAL_LEVEL = 224, 4  # a box of ImageNet's usual size is read from p4
@@ -32,8 +33,10 @@ class RoIPooler:
 
     def __call__(self, features: Sequence[Tensor], boxes: Tensor, image_of_roi: Tensor) -> Tensor:
         """Maps (B, C, H, W) per level, boxes (R, 4) in image pixels, image_of_roi (R,) -> (R, C, S, S), same order."""
-        rois = torch.cat((image_of_roi[:, None].to(boxes.dtype), boxes), dim=1)
         levels = self.levels(boxes)
+        if not boxes.is_cuda:
+            return roi_align_rows(features[: len(self.strides)], self.strides, boxes, image_of_roi, levels, self.size)
+        rois = torch.cat((image_of_roi[:, None].to(boxes.dtype), boxes), dim=1)
         positions = [(levels == i).nonzero()[:, 0] for i in range(len(self.strides))]
         pooled = [
             roi_align(map_, rois[where], self.size, 1 / stride, sampling_ratio=0, aligned=True)
