@@ -187,8 +187,10 @@ def _rings(mask: np.ndarray) -> list[np.ndarray]:
 
 def _has_hole(mask: np.ndarray) -> bool:
     """Whether background is enclosed, which polygons could not say."""
-    _, regions = label_regions(np.pad(~mask, 1, constant_values=True))
-    return regions > 1
+    background = np.pad(~mask, 1, constant_values=True)
+    regions = np.zeros(background.shape, dtype=np.int32)
+    label_regions(background, output=regions)
+    return int(regions.max()) > 1
 
 
 def signed_area(ring: np.ndarray) -> float:
