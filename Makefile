@@ -3,13 +3,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-seeds test test-slow lint format types check clean
+.PHONY: demo demo-seeds zoo test test-slow lint format types check clean
 
 demo: $(STAMP)  ## train and compare four methods on synthetic photos, ten minutes on two CPU cores
 	$(BIN)/pods_demo
 
 demo-seeds: $(STAMP)  ## the same over three seeds: mean and range of every group
 	$(BIN)/pods_demo --seeds 3
+
+zoo: $(STAMP)  ## every method of playground/mini over three seeds, hours on two CPU cores; results into benchmarks/zoo
+	$(BIN)/pods_zoo --keep benchmarks/zoo
 
 test: $(STAMP)  ## the test suite, CPU only, minutes
 	$(BIN)/python -m pytest

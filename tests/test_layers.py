@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "cli": BASICS | {"data", "modeling", "evaluation", "engine", "lab", "report", "compat"},
     "compat": BASICS | {"data", "modeling", "evaluation", "engine"},
 }
-COMMANDS = ("train", "test", "compare", "report", "data", "weights", "demo")
+COMMANDS = ("train", "test", "compare", "report", "data", "weights", "demo", "zoo")
 
 
 def layers_imported_by(path: Path) -> set[str]:
