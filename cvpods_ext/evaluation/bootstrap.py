@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy import sparse
+from scipy import sparse, stats
 
 from cvpods_ext.evaluation.match_table import MatchTable
 from cvpods_ext.evaluation.protocol import IOU_THRESHOLDS, RECALL_POINTS
@@ -168,6 +168,7 @@ def resampled_means(
     The means are over drawn images and drawn categories. Their spread is too large: what differs by image within a
     category is counted three times (Owen, "The pigeonhole bootstrap", 2007). With the variances Vi, Vc, Vb of drawing
     images, categories and both, that part is Vb - Vi - Vc, so the variance of the measured value is 2 Vi + 2 Vc - Vb.
+    The factors hold this and the correction for groups of few categories.
     """
     by_images = group_means(aps, frequency)
     by_categories = group_means(np.broadcast_to(point, aps.shape), frequency, categories)
@@ -176,4 +177,12 @@ def resampled_means(
         warnings.simplefilter("ignore", RuntimeWarning)  # a group without annotations is all NaN
         images, drawn, both = (np.nanvar(means, axis=0) for means in (by_images, by_categories, by_both))
     variance = np.clip(2 * images + 2 * drawn - both, np.maximum(images, drawn), np.maximum(both, images))
-    return by_both, np.sqrt(np.divide(variance, both, out=np.ones_like(both), where=both > 0))
+    known = np.isfinite(point)
+    count = np.array([known.sum(), *(known[frequency == group].sum() for group in range(3))])
+    return by_both, _small_sample(count) * np.sqrt(np.divide(variance, both, out=np.ones_like(both), where=both > 0))
+
+
+def _small_sample(count: np.ndarray) -> np.ndarray:
+    """Factor by which percentile intervals of so few categories are too narrow (Hesterberg 2015, section 5.2)."""
+    count = np.maximum(count, 2)
+    return np.sqrt(count / (count - 1)) * stats.t.ppf(0.975, count - 1) / stats.norm.ppf(0.975)

@@ -21,7 +21,7 @@ from cvpods_ext.evaluation.ground_truth import GroundTruth
 from cvpods_ext.evaluation.match_table import MatchTable
 from cvpods_ext.evaluation.matches import blocks
 from cvpods_ext.evaluation.overlaps import detection_shapes, overlapping_pairs
-from cvpods_ext.evaluation.protocol import GROUPS, Metrics, mean_where_annotated
+from cvpods_ext.evaluation.protocol import GROUPS, Metrics, mean_where_annotated, needs_masks
 
 KINDS = ("classification", "localisation", "both", "duplicate", "background")
 HIT, GRAZE = 0.5, 0.1  # IoU
@@ -89,7 +89,7 @@ def _overlaps_in_image(
         after = before + read_shard_metadata(path).rows
         here = wrong[slice(*np.searchsorted(table.judged.row[wrong], (before, after)))]
         here = here[np.argsort(table.judged.image[here], kind="stable")]
-        shard = read_shard(path, masks=task == "segm")
+        shard = read_shard(path, masks=needs_masks(task))
         for block in blocks(table.judged.image[here]):
             rows = here[block]
             found = detection_shapes(gt, shard.take(table.judged.row[rows] - before), task)

@@ -15,10 +15,9 @@ from cvpods_ext.evaluation.curves import curves, recall_of_best
 from cvpods_ext.evaluation.ground_truth import GroundTruth
 from cvpods_ext.evaluation.match_table import MatchTable
 from cvpods_ext.evaluation.matches import match_table
-from cvpods_ext.evaluation.protocol import Curves, Metrics, coco_recalls, summarise
+from cvpods_ext.evaluation.protocol import TASKS, Curves, Metrics, coco_recalls, needs_masks, summarise
 from cvpods_ext.evaluation.selection import COCO_LIMIT, Limit
 
-TASKS = ("bbox", "segm")
 Evaluator = Literal["own", "hotcoco", "lvis"]
 
 
@@ -33,7 +32,7 @@ class Evaluation(dict[str, Metrics]):
 def evaluate(
     annotations_json: Path,
     folder: Path,
-    tasks: Sequence[str] = TASKS,
+    tasks: Sequence[str] = ("bbox", "segm"),
     max_detections: int = 300,
     evaluator: Evaluator = "own",
     train_image_counts: Sequence[int] | None = None,
@@ -48,7 +47,9 @@ def evaluate(
     """
     if unknown := [task for task in tasks if task not in TASKS]:
         raise ConfigError(f"test.tasks has {unknown}; known tasks are {list(TASKS)}.")
-    gt = ground_truth.load(annotations_json, masks="segm" in tasks, train_image_counts=train_image_counts)
+    if "boundary" in tasks and evaluator != "own":
+        raise ConfigError(f"test.evaluator={evaluator!r} does not know boundary AP; use 'own' for test.tasks={tasks}.")
+    gt = ground_truth.load(annotations_json, masks=any(map(needs_masks, tasks)), train_image_counts=train_image_counts)
     if "bbox" in tasks:
         _require_boxes(gt)
     limit = Limit(per_image=max_detections) if gt.federated else COCO_LIMIT

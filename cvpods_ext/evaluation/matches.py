@@ -21,6 +21,7 @@ from cvpods_ext.evaluation.detections import completed_image_ids, read_shard, re
 from cvpods_ext.evaluation.ground_truth import GroundTruth
 from cvpods_ext.evaluation.match_table import Candidates, Judged, MatchTable, Objects, concatenate, gather, judge
 from cvpods_ext.evaluation.match_worker import run_shares
+from cvpods_ext.evaluation.protocol import needs_masks
 from cvpods_ext.evaluation.selection import Limit, best_per_category, select_annotations, select_detections
 from cvpods_ext.runtime.files import atomic_path
 
@@ -78,14 +79,14 @@ def _kept_rows(files: Sequence[Path], before: np.ndarray, limit: Limit) -> list[
 
 def match_share(annotations_json: Path, share: Sequence[Work], task: str, limit: Limit) -> list[Candidates]:
     """The work of one process, which opens the annotations itself (their cache is memory-mapped)."""
-    gt = ground_truth.load(annotations_json, masks=task == "segm")
+    gt = ground_truth.load(annotations_json, masks=needs_masks(task))
     return _match_shards(select_annotations(gt), share, task, limit)
 
 
 def _match_shards(gt: GroundTruth, share: Sequence[Work], task: str, limit: Limit) -> list[Candidates]:
     parts = []
     for path, before, kept in share:
-        table = read_shard(path, masks=task == "segm")
+        table = read_shard(path, masks=needs_masks(task))
         original = np.arange(len(table)) if kept is None else np.flatnonzero(kept)
         if kept is not None:
             table = table.take(original)

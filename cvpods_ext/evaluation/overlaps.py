@@ -6,11 +6,13 @@ A cell is one (image, category) pair; only what shares a cell can match.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from cvpods_ext.evaluation.boundaries import boundaries
 from cvpods_ext.evaluation.detections import DetectionTable
 from cvpods_ext.evaluation.ground_truth import GroundTruth
 from cvpods_ext.evaluation.masks import mask_areas, mask_boxes, require_masks, rle_tools
@@ -20,11 +22,14 @@ LOWEST = 0.5  # no protocol matches below
 
 @dataclass(frozen=True)
 class Shapes:
-    """What overlaps are computed from: areas (N,) float64, and boxes (N, 4) float64 XYWH or N masks as RLE dicts."""
+    """What overlaps are computed from: areas (N,) float64, and boxes (N, 4) float64 XYWH or N masks as RLE dicts, these
+    compared as a whole or also `by_boundary`.
+    """
 
     areas: np.ndarray
-    boxes: np.ndarray | None
-    rles: list[dict[str, Any]] | None
+    boxes: np.ndarray | None = None
+    rles: list[dict[str, Any]] | None = None
+    by_boundary: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,11 @@ def detection_shapes(gt: GroundTruth, table: DetectionTable, task: str) -> Shape
     """Boxes as they are, or masks measured and checked against their images."""
     if task == "bbox":
         boxes = table.boxes.astype(np.float64)
-        return Shapes(boxes[:, 2] * boxes[:, 3], boxes, None)
+        return Shapes(boxes[:, 2] * boxes[:, 3], boxes=boxes)
     require_masks(table)
     rles = table.rles() if len(table) else []
     sizes = gt.image_sizes[np.searchsorted(gt.image_ids, table.image_ids)]
-    return Shapes(mask_areas(table, rles, sizes), None, rles)
+    return Shapes(mask_areas(table, rles, sizes), rles=rles, by_boundary=task == "boundary")
 
 
 def overlapping_pairs(gt: GroundTruth, keys: np.ndarray, found: Shapes, lowest: float = LOWEST) -> Pairs:
@@ -96,25 +101,40 @@ def _mask_ious(
     Two masks share no more than their tight boxes do, nor than the smaller one has. One library call per cell decodes
     each of its masks once.
     """
-    assert found.rles is not None, "detections were read without masks"
     ious = np.zeros(len(rows))
     close = np.flatnonzero(_mask_iou_bounds(gt, rows, detections, found) >= lowest)
-    rows, detections = rows[close], detections[close]
+    ious[close] = _rle_ious(gt, rows[close], detections[close], keys, found, list)
+    if found.by_boundary:
+        close = np.flatnonzero(ious >= lowest)
+        by_boundary = _rle_ious(gt, rows[close], detections[close], keys, found, boundaries)
+        ious[close] = np.minimum(ious[close], by_boundary)
+    return ious
+
+
+def _rle_ious(
+    gt: GroundTruth,
+    rows: np.ndarray,
+    detections: np.ndarray,
+    keys: np.ndarray,
+    found: Shapes,
+    seen_as: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
+) -> np.ndarray:
+    """(P,) IoU of what `seen_as` makes of both masks of each pair."""
+    assert found.rles is not None, "detections were read without masks"
     found_at, i = np.unique(detections, return_inverse=True)
     truth_at, j = np.unique(rows, return_inverse=True)  # annotations of a cell are neighbours in this order
-    found_rles = [found.rles[k] for k in found_at]
-    truth_rles = gt.rle_dicts(gt.by_cell[truth_at])
+    found_rles = seen_as([found.rles[k] for k in found_at])
+    truth_rles = seen_as(gt.rle_dicts(gt.by_cell[truth_at]))
     crowd = gt.crowd[gt.by_cell[truth_at]].tolist()
     found_cells, truth_cells = keys[found_at], gt.keys[gt.by_cell[truth_at]]
     cells = np.unique(found_cells)
     bounds = [np.searchsorted(c, cells, side=side) for c in (found_cells, truth_cells) for side in ("left", "right")]
     pair_bounds = np.append(np.searchsorted(keys[detections], cells), len(detections))
-    parts = []
+    parts = [np.zeros(0)]
     for d0, d1, g0, g1, p0, p1 in zip(*(b.tolist() for b in bounds), pair_bounds[:-1], pair_bounds[1:], strict=True):
         matrix = rle_tools.iou(found_rles[d0:d1], truth_rles[g0:g1], crowd[g0:g1])
         parts.append(matrix[i[p0:p1] - d0, j[p0:p1] - g0])
-    ious[close] = np.concatenate(parts) if parts else 0.0
-    return ious
+    return np.concatenate(parts)
 
 
 def _mask_iou_bounds(gt: GroundTruth, rows: np.ndarray, detections: np.ndarray, found: Shapes) -> np.ndarray:

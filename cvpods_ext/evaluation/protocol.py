@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+TASKS = ("bbox", "segm", "boundary")  # boundary: masks, matched by the smaller of mask IoU and boundary IoU
+
 Metrics = dict[str, float | None]  # percent; None where the group has no ground truth
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -16,6 +18,11 @@ RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 AREA_NAMES = ("all", "small", "medium", "large")
 AREA_RANGES = np.array([[0, 1e10], [0, 32.0**2], [32.0**2, 96.0**2], [96.0**2, 1e10]])  # pixels, both ends included
 GROUPS = ("r", "c", "f")  # rare: at most 10 training images, common: at most 100, frequent: more
+
+
+def needs_masks(task: str) -> bool:
+    """Whether detections and annotations must be read with their masks."""
+    return task != "bbox"
 
 
 @dataclass(frozen=True)
