@@ -9,7 +9,10 @@ demo: $(STAMP)  ## train and compare four methods on synthetic photos, ten minut
 	$(BIN)/pods_demo
 
 demo-seeds: $(STAMP)  ## the same over three seeds: mean and range of every group
-	$(BIN)/pods_demo --seeds 3
+	$(BIN)/pods_demo --seeds 3 --keep benchmarks/demo
+
+zoo: $(STAMP)  ## every method with the small detector, three seeds; hours on two CPU cores
+	$(BIN)/pods_zoo --keep benchmarks/zoo
 
 zoo: $(STAMP)  ## every method of playground/mini over three seeds, hours on two CPU cores; results into benchmarks/zoo
 	$(BIN)/pods_zoo --keep benchmarks/zoo
