@@ -10,7 +10,7 @@ from cvpods_ext.cli.common import guarded, parser
 
 EXAMPLES = """\
   pods_report                                 the card of the experiment in the current folder
-  pods_report playground                      all cards below a folder
+  pods_report playground                      all cards below a folder, and the index of a playground
   pods_report --check playground              fail if a card and its results.json or config.py disagree"""
 
 
@@ -24,16 +24,19 @@ def main() -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from cvpods_ext.report import card
+    from cvpods_ext.report import card, playground
 
+    folders = arguments.folders or [Path()]
+    documents = [(folder, card) for folder in card.experiments(folders)]
+    documents += [(folder, playground) for folder in folders if playground.is_playground(folder)]
     stale = 0
-    for folder in card.experiments(arguments.folders or [Path()]):
+    for folder, kind in documents:
         if arguments.check:
-            difference = card.check(folder)
+            difference = kind.check(folder)
             stale += bool(difference)
             print("\n".join(difference) if difference else f"{folder}: up to date")
         else:
-            print(f"{folder / 'README.md'}: {'written' if card.update(folder) else 'up to date'}")
+            print(f"{folder / 'README.md'}: {'written' if kind.update(folder) else 'up to date'}")
     if stale:
         print(f"pods_report: {stale} cards disagree with their files; run pods_report without --check", file=sys.stderr)
         sys.exit(1)
