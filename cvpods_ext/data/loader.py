@@ -22,6 +22,8 @@ from cvpods_ext.structures import Batch
 
 logger = logging.getLogger(__name__)
 
+MOST_DROPPED = 0.1  # share of annotations that may be broken before a run refuses to start
+
 Collated = tuple[Batch, list[BrokenImage]]
 
 
@@ -139,13 +141,19 @@ class InferenceBatches:
 
 
 def load_checked(data: Data, dataset: str | DatasetFiles, folder: Path | str) -> Annotations:
-    """Annotations whose categories are as many as the network has classes, and whose images exist."""
+    """Annotations that are sound but for a few, for as many classes as the network has, and whose images exist."""
     annotations = annotation_files.load(catalog.resolve(dataset, folder))
     expected = catalog.num_classes(data, folder)
     if annotations.num_classes != expected:
         raise DataError(
             f"{annotations.paths.annotations} has {annotations.num_classes} categories, but the training set "
             f"{data.train} has {expected}; both must list the same categories"
+        )
+    dropped = sum(annotations.facts["dropped"].values())
+    if dropped > MOST_DROPPED * annotations.facts["annotations"]:
+        raise DataError(
+            f"{dropped:,} of {annotations.facts['annotations']:,} annotations in {annotations.paths.annotations} "
+            f"cannot be used, more than {MOST_DROPPED:.0%}; they are listed in {annotations.dropped_list}"
         )
     first = annotations.image_path(0)
     if not first.is_file() and not annotations.image_path(len(annotations) - 1).is_file():

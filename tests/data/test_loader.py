@@ -137,6 +137,18 @@ def test_a_wrong_image_folder_is_noticed_before_training(tmp_path):
         loader.training_batches(config(wrong), tmp_path)
 
 
+@pytest.mark.parametrize(("broken", "refused"), [(1, False), (2, True)])
+def test_more_than_a_tenth_of_broken_annotations_is_refused(tmp_path, broken, refused):
+    files = write_dataset(tmp_path, images=1)
+    entries = [annotation(number, 1, 3, bbox=[1, 1, 0 if number < broken else 9, 9]) for number in range(12)]
+    write_json(tmp_path / "train.json", [image(1)], entries, categories(3))
+    if refused:
+        with pytest.raises(DataError, match=r"2 of 12 annotations in .* more than 10%; they are listed in .*csv"):
+            loader.training_batches(config(files), tmp_path)
+    else:
+        assert take(1, config(files), tmp_path)
+
+
 def test_a_set_without_any_annotation_cannot_be_trained_on(tmp_path):
     files = write_dataset(tmp_path, images=1)
     write_json(tmp_path / "train.json", [image(1)], [], categories(3))
