@@ -18,10 +18,8 @@ MAY_IMPORT = {
     "modeling": BASICS,
     "evaluation": BASICS | {"data"},
     "engine": BASICS | {"data", "modeling", "evaluation"},
-    "lab": BASICS | {"data", "modeling", "evaluation", "engine"},
     "report": {"errors", "config", "runtime", "evaluation", "structures"},
-    "cli": BASICS | {"data", "modeling", "evaluation", "engine", "lab", "report", "compat"},
-    "compat": BASICS | {"data", "modeling", "evaluation", "engine"},
+    "cli": BASICS | {"data", "modeling", "evaluation", "engine", "report"},
 }
 COMMANDS = ("train", "test", "compare", "report", "data", "weights", "demo", "zoo")
 
