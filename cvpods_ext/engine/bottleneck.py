@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -54,12 +55,11 @@ def advice(workers: int, processes: int, cores: int, busy: float) -> str:
 
 
 def reader_seconds() -> float:
-    """CPU seconds that the living child processes have used; 0 where the system does not tell."""
+    """CPU seconds that the living reader processes have used; 0 where the system does not tell."""
     ticks = 0
     try:
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
-        for child in children:
-            fields = Path(f"/proc/{child}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        for child in multiprocessing.active_children():
+            fields = Path(f"/proc/{child.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])  # utime, stime
     except OSError:
         return 0.0

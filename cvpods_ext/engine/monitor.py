@@ -51,8 +51,11 @@ class Monitor:
 
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
-        if self._board is not None:
-            self._board.close()
+        try:
+            if self._board is not None:
+                self._board.close()
+        except OSError as lost:  # a full disk; what stopped the run, or that it is complete, matters more
+            logger.warning("the TensorBoard file is incomplete: %s", lost)
 
     def add(self, **values: float) -> None:
         """Keep scalars of one step until the next record."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cvpods_ext.engine.bad_step import BadStep
 from cvpods_ext.engine.optim import select_trainable
-from cvpods_ext.engine.step import autocast, part_seed
+from cvpods_ext.engine.step import autocast, part_seed, seed_all
 
 _CPU = torch.device("cpu")
 
@@ -45,7 +45,7 @@ def replay(step: BadStep, full_precision: bool = False) -> Finding | None:
     hooks = list(_watch(model, found.append))
     try:
         for part, batch in enumerate(step.batches):
-            torch.manual_seed(part_seed(config.seed, step.iteration, part * step.world_size + step.rank))
+            seed_all(part_seed(config.seed, step.iteration, part * step.world_size + step.rank), _CPU)
             with torch.autocast("cpu", enabled=False) if full_precision else autocast(_CPU, config.schedule):
                 losses: dict[str, Tensor] = model(batch)
             for name, loss in losses.items():

@@ -70,8 +70,8 @@ def _fix_buckets(replica: nn.Module) -> None:
     DDP sorts gradients into other buckets after its first backward pass. A sum over more than two processes is rounded
     according to the position in the bucket, so that the first step after a resume would differ in the last bit.
     """
-    replica(None)["zero"].backward()
-    replica(None)  # the rebuilding itself happens in a forward pass
+    for _ in range(2):  # the rebuilding happens in the second forward pass; one without a backward would confuse DDP
+        replica(None)["zero"].backward()
     replica.zero_grad(set_to_none=True)
 
 

@@ -55,7 +55,7 @@ class Step:
             waiting = time.perf_counter()
             taken.append(next(batches))
             data_time += time.perf_counter() - waiting
-            torch.manual_seed(part_seed(self.seed, iteration, part * dist.world_size() + dist.rank()))
+            seed_all(part_seed(self.seed, iteration, part * dist.world_size() + dist.rank()), self.device)
             names, values = self._forward_backward(taken[-1].to(self.device), last=part == self.parts - 1)
             total = total + values / self.parts
         self._statistics.finish()
@@ -98,6 +98,13 @@ def autocast(device: torch.device, schedule: Schedule) -> Any:
     """The precision that the schedule asks for; float32 stays as it is."""
     dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[schedule.precision]
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def seed_all(seed: int, device: torch.device) -> None:
+    """Seed the generators that a step on `device` draws from; torch.manual_seed takes milliseconds without a GPU."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def part_seed(seed: int, iteration: int, part: int) -> int:

@@ -18,7 +18,15 @@ import torch
 from cvpods_ext.engine.options import RunOptions
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["cvpods_ext.engine.train", "cvpods_ext.cli.train", "cvpods_ext.cli.pictures"])
+_CONTEXT.set_forkserver_preload(
+    [
+        "cvpods_ext.engine.train",
+        "cvpods_ext.cli.train",
+        "cvpods_ext.cli.pictures",
+        "torch._dynamo",
+        "tensorboard.compat",
+    ]
+)
 TIMEOUT = 300  # seconds; the machine may be busy
 
 

@@ -30,7 +30,9 @@ def test_the_newest_checkpoint_comes_back_with_optimizer_state(run):
     state = folder.latest()
     assert state["iteration"] == 10
     assert torch.equal(state["model"]["weight"], model.weight)
-    assert torch.equal(state["optimizer"]["state"][0]["momentum_buffer"], optimizer.state[model.weight]["momentum_buffer"])
+    assert torch.equal(
+        state["optimizer"]["state"][0]["momentum_buffer"], optimizer.state[model.weight]["momentum_buffer"]
+    )
 
 
 def test_only_the_last_few_are_kept(run):

@@ -17,7 +17,9 @@ def test_losses_come_back_by_name_with_their_sum_and_the_norm():
 def test_a_loss_gone_bad_names_the_iteration_the_parts_and_the_images(value):
     watch = LossWatch()
     watch.push(812, NAMES, torch.tensor([value, 0.41]), torch.tensor(1.0), [391895])
-    with pytest.raises(NotFinite, match=r"loss is not finite at iteration 812 \(loss_cls=(nan|inf), loss_mask=0.41") as bad:
+    with pytest.raises(
+        NotFinite, match=r"loss is not finite at iteration 812 \(loss_cls=(nan|inf), loss_mask=0.41"
+    ) as bad:
         watch.collect()
     assert "image ids [391895]" in str(bad.value)
     assert bad.value.is_ours

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cvpods_ext.data.synthetic import SyntheticFiles, generate
 
-CONFIG = '''
+CONFIG = """
 from cvpods_ext.config import override
 from cvpods_ext.config.bases import MINI
 from cvpods_ext.config.schema import DatasetFiles
@@ -31,9 +31,9 @@ config = override(
     log_every=1,
     picture_every=0,
 )
-'''
+"""
 
-NET = '''
+NET = """
 import os
 import time
 
@@ -54,6 +54,7 @@ class Tiny(nn.Module):
         )
         self.predictor = nn.Linear(16, classes + 1)
         self.loss = {loss}
+        self.batches = 0  # seen by this process
 
     def forward(self, batch):
         time.sleep(float(os.environ.get("TINY_SECONDS", "0")))
@@ -68,8 +69,10 @@ class Tiny(nn.Module):
             pooled = roi_align(x, [boxes], 1).flatten(1)
             pooled = pooled * (torch.rand_like(pooled) > 0.2)
             losses.append(self.loss(self.predictor(pooled), labels))
-        bad = os.environ.get("TINY_NAN_IMAGE")
-        scale = float("nan") if bad and int(bad) in batch.image_ids else 1.0
+        rank, batches = os.environ.get("TINY_NAN", "-1:-1").split(":")
+        bad = os.environ.get("RANK", "0") == rank and self.batches == int(batches)
+        scale = float("nan") if bad else 1.0
+        self.batches += 1
         return {{"loss_cls": torch.stack(losses).mean() * scale, "loss_norm": 1e-3 * self.predictor.weight.square().sum()}}
 
 
@@ -78,14 +81,16 @@ def build_model(cfg):
 
     classes = num_classes(cfg.data, cfg.folder)
     return Tiny(classes)
-'''
+"""
 
 
 def make_data(root: Path) -> SyntheticFiles:
     return generate(root / "data", images_train=24, images_val=4, num_classes=5, image_size=64)
 
 
-def make_experiment(folder: Path, data: SyntheticFiles, loss: str = "EqualizationLossV2(classes)", optimizer="sgd") -> Path:
+def make_experiment(
+    folder: Path, data: SyntheticFiles, loss: str = "EqualizationLossV2(classes)", optimizer="sgd"
+) -> Path:
     """Write config.py and net.py into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {"train": str(data.train), "val": str(data.val), "images": str(data.root / "coco")}
