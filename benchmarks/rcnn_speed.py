@@ -49,7 +49,8 @@ DETECTRON2 = {
 class Clock:
     """Wall and processor milliseconds by label, collected by wrapping functions for the time of a measurement."""
 
-    def __init__(self) -> None:
+    def __init__(self, beside: dict[str, float] | None = None) -> None:
+        self.beside = beside or {}
         self.times: dict[str, list[tuple[float, float]]] = {}
 
     @contextmanager
@@ -81,12 +82,12 @@ class Clock:
 
     def show(self, title: str, repeat: int) -> None:
         """Median over the repetitions; several calls within one repetition are added up."""
-        print(f"\n{title:44s} {'wall ms':>9s} {'cpu ms':>9s}  detectron2 (quoted, 2 cores)")
+        print(f"\n{title:44s} {'wall ms':>9s} {'cpu ms':>9s}", " detectron2 (quoted, 2 cores)" if self.beside else "")
         for label, spent in self.times.items():
             calls = max(1, len(spent) // repeat)
             rounds = [spent[i : i + calls] for i in range(0, len(spent), calls)]
             wall, cpu = (statistics.median(sum(one[k] for one in group) for group in rounds) for k in (0, 1))
-            quoted = DETECTRON2.get(label.strip(), 0) * 1e3
+            quoted = self.beside.get(label.strip(), 0) * 1e3
             print(f"{label:44s} {wall:9.1f} {cpu:9.1f}  {f'{quoted:.0f}' if quoted else ''}")
 
 
@@ -145,7 +146,8 @@ def measure_inference(model: RCNN, batch: Batch, repeat: int) -> None:
     """One inference pass by part, then the post-processing alone when every pair passes."""
     model.eval()
     set_candidates(model, batch, CANDIDATES * len(batch))
-    clock, head = Clock(), model.roi_heads
+    head = model.roi_heads
+    clock = Clock(DETECTRON2 if head.sampler.num_classes == NUM_CLASSES else None)
     parts = {
         "  normalise and pad": (model, "preprocess"),
         "  backbone and pyramid": (model.backbone, "forward"),
@@ -178,7 +180,8 @@ def measure_inference(model: RCNN, batch: Batch, repeat: int) -> None:
 def measure_training(model: RCNN, batch: Batch, repeat: int) -> None:
     """One training step without the optimizer, by part."""
     model.train()
-    clock, head = Clock(), model.roi_heads
+    head = model.roi_heads
+    clock = Clock(DETECTRON2 if head.sampler.num_classes == NUM_CLASSES else None)
     parts = {
         "  backbone and pyramid": (model.backbone, "forward"),
         "  proposals and their losses": (model.proposal_generator, "forward"),

@@ -148,3 +148,8 @@ def init_normal(layer: nn.Module, std: float) -> None:
 def trains(module: nn.Module | None) -> bool:
     """Whether any parameter of `module` is to be trained; what is frozen throughout needs no loss of its own."""
     return module is not None and any(parameter.requires_grad for parameter in module.parameters())
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a CPU tensor to `device` without waiting for what the device still does."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
+from cvpods_ext.modeling.layers import to_device
 from cvpods_ext.structures import boxes as box_ops
 
 BLOCK = 512
@@ -19,25 +20,32 @@ BLOCK = 512
 def keep_per_level(boxes: Tensor, scores: Tensor, sizes: Sequence[int], iou_threshold: float) -> Tensor:
     """Which boxes survive among those of their own image and level: (N, P, 4), (N, P) -> (N, P) bool.
 
-    `sizes` splits P into the L levels. On a GPU one call serves all groups, moved apart in float64, where the shift
-    costs no precision; this is the only point of the proposal stage at which the host waits for the device.
+    `sizes` splits P into the L levels.
     """
+    rule = keep_in_one_call if boxes.is_cuda else keep_level_by_level
+    return rule(boxes, scores, sizes, iou_threshold)
+
+
+def keep_level_by_level(boxes: Tensor, scores: Tensor, sizes: Sequence[int], iou_threshold: float) -> Tensor:
+    """One small suppression per image and level, the cheapest way on a processor."""
     keep = torch.zeros_like(scores, dtype=torch.bool)
-    if boxes.is_cuda:
-        levels = torch.arange(len(sizes), device=boxes.device).repeat_interleave(
-            torch.tensor(sizes).pin_memory().to(boxes.device, non_blocking=True), output_size=sum(sizes)
-        )
-        groups = torch.arange(len(boxes), device=boxes.device)[:, None] * len(sizes) + levels
-        reach = boxes.amax() - boxes.amin() + 1
-        apart = boxes.double() + (groups * reach.double())[..., None]
-        keep.view(-1)[nms(apart.view(-1, 4), scores.reshape(-1).double(), iou_threshold)] = True
-        return keep
     for image in range(len(boxes)):
         start = 0
         for size in sizes:
             level = slice(start, start + size)
             keep[image, start + nms(boxes[image, level], scores[image, level], iou_threshold)] = True
             start += size
+    return keep
+
+
+def keep_in_one_call(boxes: Tensor, scores: Tensor, sizes: Sequence[int], iou_threshold: float) -> Tensor:
+    """All groups moved apart in float64, where the shift costs no precision: a GPU is waited for only once."""
+    levels = torch.repeat_interleave(to_device(torch.tensor(sizes), boxes.device), output_size=sum(sizes))
+    groups = torch.arange(len(boxes), device=boxes.device)[:, None] * len(sizes) + levels
+    reach = boxes.amax() - boxes.amin() + 1
+    apart = boxes.double() + (groups * reach.double())[..., None]
+    keep = torch.zeros_like(scores, dtype=torch.bool)
+    keep.view(-1)[nms(apart.view(-1, 4), scores.reshape(-1).double(), iou_threshold)] = True
     return keep
 
 

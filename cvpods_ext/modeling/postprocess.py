@@ -130,37 +130,52 @@ def encode_masks(probabilities: Tensor, boxes: Tensor, size: Size) -> list[dict[
     """
     encoded: list[Any] = []
     for probability, box in zip(probabilities.numpy(), boxes.numpy(), strict=True):
-        (x0, columns), (y0, rows) = (
-            _weights(box[0], box[2], size[1], len(probability)),
-            _weights(box[1], box[3], size[0], len(probability)),
-        )
-        pasted = (columns @ probability.T) @ rows.T >= 0.5  # (width, height): RLE runs down the columns
+        x0, columns = _taps(box[0], box[2], size[1], len(probability))
+        y0, rows = _taps(box[1], box[3], size[0], len(probability))
+        tall = np.ascontiguousarray(_interpolate(probability, rows).T)
+        pasted = _interpolate(tall, columns) >= 0.5  # (width, height): RLE runs down the columns
         encoded.append({"size": list(size), "counts": _run_lengths(pasted, x0, y0, size)})
     return cast(list[dict[str, Any]], coco_mask.frPyObjects(encoded, *size)) if encoded else []
 
 
-def _weights(low: np.float32, high: np.float32, length: int, side: int) -> tuple[int, np.ndarray]:
-    """First pixel of the box along one axis, and the bilinear weights (pixels, side) of the mask's cells there."""
+def _taps(low: np.float32, high: np.float32, length: int, side: int) -> tuple[int, list[tuple[np.ndarray, np.ndarray]]]:
+    """First pixel of a box along one axis; for its pixels the two cells of the mask that they mix, and the shares."""
     first, last = max(int(np.floor(low)) - 1, 0), min(int(np.ceil(high)) + 1, length)
     centres = np.arange(first, last, dtype=np.float32) + np.float32(0.5)
     unit = (centres - low) / (high - low) * np.float32(2) - np.float32(1)
     position = ((unit + np.float32(1)) * np.float32(side) - np.float32(1)) / np.float32(2)
-    distance = np.abs(position[:, None] - np.arange(side, dtype=np.float32))
-    return first, np.maximum(np.float32(1) - distance, np.float32(0))
+    cell = np.floor(position)
+    taps = []
+    for one, share in ((cell, cell + np.float32(1) - position), (cell + 1, position - cell)):
+        inside = (one >= 0) & (one < side)
+        taps.append((np.where(inside, one, 0).astype(np.intp), np.where(inside, share, np.float32(0))[:, None]))
+    return first, taps
+
+
+def _interpolate(mask: np.ndarray, taps: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """(S, K) -> (pixels, K), a mix of two rows each; without BLAS, so that worker threads can run side by side."""
+    (here, share), (there, rest) = taps
+    mixed = mask[here]
+    mixed *= share
+    other = mask[there]
+    other *= rest
+    mixed += other
+    return mixed
 
 
 def _run_lengths(mask: np.ndarray, x0: int, y0: int, size: Size) -> np.ndarray:
     """Column-major run lengths, starting with zeros, of a (width, height) bool rectangle placed at x0, y0."""
     width, height = mask.shape
-    padded = np.zeros((width, height + 1), dtype=np.int8)
-    padded[:, :height] = mask
-    change = np.flatnonzero(np.diff(padded.ravel(), prepend=np.int8(0)))
-    column, row = np.divmod(change, height + 1)
+    line = np.zeros(1 + width * (height + 1), dtype=bool)  # a zero before the first column and after each
+    line[1:].reshape(width, height + 1)[:, :height] = mask
+    column, row = np.divmod(np.flatnonzero(line[1:] != line[:-1]), height + 1)
     position = (x0 + column) * size[0] + y0 + row
     # a run that reaches the bottom and one that starts at the top of the next column are one run
-    joined = np.flatnonzero(position[1:] == position[:-1])
-    position = np.delete(position, np.concatenate((joined, joined + 1)))
-    counts = np.diff(position, prepend=0, append=size[0] * size[1])
+    joined = position[1:] == position[:-1]
+    alone = np.ones(len(position), dtype=bool)
+    alone[1:] &= ~joined
+    alone[:-1] &= ~joined
+    counts = np.diff(position[alone], prepend=0, append=size[0] * size[1])
     return counts if counts[-1] else counts[:-1]
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cvpods_ext.modeling.cascade import CascadeRoIHeads
-from cvpods_ext.modeling.layers import trains
+from cvpods_ext.modeling.layers import to_device, trains
 from cvpods_ext.modeling.matching import pad_targets
 from cvpods_ext.modeling.necks.pyramid import Pyramid
 from cvpods_ext.modeling.postprocess import RawDetections, finish_all
@@ -95,6 +95,4 @@ class RCNN(nn.Module):
         for row, image, (h, w) in zip(padded, images, sizes, strict=True):
             torch.sub(image, self.pixel_mean, out=row[:, :h, :w]).div_(self.pixel_std)
         limits = torch.tensor([[w, h, w, h] for h, w in sizes], dtype=torch.float32)
-        if padded.is_cuda:
-            limits = limits.pin_memory()
-        return padded, limits.to(padded.device, non_blocking=True)
+        return padded, to_device(limits, padded.device)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cvpods_ext.modeling.box_coding import BoxCoder
 from cvpods_ext.modeling.box_head import BoxHead, box_predictor
 from cvpods_ext.modeling.box_stage import BoxStage, Scores
-from cvpods_ext.modeling.layers import trains
+from cvpods_ext.modeling.layers import to_device, trains
 from cvpods_ext.modeling.losses.base import ClassificationLoss
 from cvpods_ext.modeling.mask_head import MaskHead, mask_loss
 from cvpods_ext.modeling.maskness import rescore
@@ -120,9 +120,7 @@ def mask_branch_loss(
     on_host = boxes.cpu(), image.cpu(), rois.truth_index[rows].cpu()
     logits = head(features, boxes, image, rois.labels[rows])
     truth = mask_targets(targets, *on_host, head.mask_size)
-    if logits.is_cuda:
-        truth = truth.pin_memory().to(logits.device, non_blocking=True)
-    return mask_loss(logits, truth)
+    return mask_loss(logits, to_device(truth, logits.device))
 
 
 def with_masks(

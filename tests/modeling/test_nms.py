@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from shared import shared
 from torchvision.ops import nms
 
-from cvpods_ext.modeling.nms import first_survivors, keep_per_level
+from cvpods_ext.modeling.nms import first_survivors, keep_in_one_call, keep_level_by_level
 
 
 def loop_over_classes(boxes, scores, classes, threshold):
@@ -62,9 +62,19 @@ def test_no_boxes_and_boxes_without_area():
     assert first_survivors(points, torch.zeros(3, dtype=torch.int64), 0.5, 10).tolist() == [0, 1, 2]
 
 
-def test_levels_do_not_suppress_each_other():
+@pytest.mark.parametrize("rule", [keep_level_by_level, keep_in_one_call])
+def test_levels_and_images_do_not_suppress_each_other(rule):
     box = torch.tensor([0.0, 0, 10, 10])
-    boxes = box.expand(2, 4, 4)
+    boxes = box.expand(2, 4, 4).contiguous()
     scores = torch.tensor([[4.0, 3, 2, 1], [1, 2, 3, 4]])
-    keep = keep_per_level(boxes, scores, [2, 2], 0.7)
+    keep = rule(boxes, scores, [2, 2], 0.7)
     assert keep.tolist() == [[True, False, True, False], [False, True, False, True]]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_one_call_for_all_groups_equals_the_loop_over_them(seed):
+    pairs = [crowd(seed + i, 300, 1) for i in range(3)]
+    boxes, scores = (torch.stack([pair[k] for pair in pairs]) for k in (0, 1))
+    sizes = [150, 100, 50]
+    assert torch.equal(keep_in_one_call(boxes, scores, sizes, 0.5), keep_level_by_level(boxes, scores, sizes, 0.5))
