@@ -1,0 +1,111 @@
+"""How many parameters an experiment has by its name, counted by hand from the papers: no module of the package is used.
+
+A convolution without norm has a bias; frozen batch norms hold buffers only, trainable ones two values a channel.
+"""
+
+CLASSES = {"lvis": 1230, "lvisv1": 1203, "coco": 80, "box": 40}
+BLOCKS = {"res50": (3, 4, 6, 3), "res101": (3, 4, 23, 3)}
+GROUPED = {"resx101_32x8d": (32, 8), "resx101_64x4d": (64, 4)}
+# Group sizes of BAGS are four everywhere: one logit of foreground and four of others beside the classes.
+BAGS_LOGITS = 5
+
+
+def _conv(inputs: int, outputs: int, side: int, bias: bool = True, groups: int = 1) -> int:
+    return inputs // groups * outputs * side**2 + bias * outputs
+
+
+def _linear(inputs: int, outputs: int) -> int:
+    return (inputs + 1) * outputs
+
+
+def _published_backbone(name: str) -> tuple[int, int]:
+    """All parameters of a ResNet or ResNeXt without norms, and those of its frozen stem and first stage."""
+    groups, width = GROUPED.get(name, (1, 64))
+    stem = _conv(3, 64, 7, bias=False)
+    total, frozen, inputs = stem, 0, 64
+    for stage, blocks in enumerate(BLOCKS.get(name, BLOCKS["res101"])):
+        outputs, inner = 256 * 2**stage, groups * width * 2**stage
+        for block in range(blocks):
+            total += _conv(inputs, inner, 1, bias=False) + _conv(inner, outputs, 1, bias=False)
+            total += _conv(inner, inner, 3, bias=False, groups=groups)
+            total += _conv(inputs, outputs, 1, bias=False) if block == 0 else 0
+            inputs = outputs
+        frozen = total if stage == 0 else frozen
+    return total, frozen
+
+
+def _narrow_backbone() -> int:
+    """Five basic blocks with trainable norms."""
+    total, inputs = _conv(3, 16, 7, bias=False) + 2 * 16, 16
+    for blocks, outputs in ((1, 32), (1, 64), (2, 96), (1, 128)):
+        for block in range(blocks):
+            total += _conv(inputs, outputs, 3, bias=False) + _conv(outputs, outputs, 3, bias=False) + 4 * outputs
+            total += _conv(inputs, outputs, 1, bias=False) + 2 * outputs if block == 0 else 0
+            inputs = outputs
+    return total
+
+
+def _pyramid_and_proposals(stages: tuple[int, ...], width: int) -> int:
+    pyramid = sum(_conv(channels, width, 1) + _conv(width, width, 3) for channels in stages)
+    return pyramid + _conv(width, width, 3) + _conv(width, 3, 1) + _conv(width, 12, 1)
+
+
+class _Sizes:
+    """The numbers in a name."""
+
+    def __init__(self, name: str) -> None:
+        self.words = name.split(".")
+        self.methods = set(self.words[5:])
+        self.classes = next(CLASSES[word] for word in self.words if word in CLASSES)
+        self.small = "narrow" in self.words
+        self.cascade = self.words[0].startswith("cascade")
+        self.stages = 3 if self.cascade else 1
+        self.features = 256 if self.small else 1024
+
+    def classifier(self) -> int:
+        """Of one stage."""
+        rows = self.classes + 1 + ("seesaw" in self.methods) + BAGS_LOGITS * ("bags" in self.methods)
+        fixed = self.methods & {"seesaw", "ecm"}
+        if fixed:
+            return rows * self.features
+        return rows * self.features + 1 if "cos_norm" in self.methods else rows * (self.features + 1)
+
+    def calibration(self) -> int:
+        return 2 * self.classes + self.features + 1 if "disalign" in self.methods else 0
+
+    def boxes(self) -> int:
+        """Head, classifier, calibration and regression of all stages."""
+        width = 64 if self.small else 256
+        head = _linear(49 * width, self.features) + _linear(self.features, self.features)
+        regression = _linear(self.features, 4 if self.cascade else 4 * self.classes)
+        return self.stages * (head + self.classifier() + self.calibration() + regression)
+
+    def masks(self) -> int:
+        if self.words[0].startswith("faster"):
+            return 0
+        width, convs = (64, 2) if self.small else (256, 4)
+        cosine = bool(self.methods & {"normed_mask", "ecm"})
+        return convs * _conv(width, width, 3) + _conv(width, width, 2) + _conv(width, self.classes, 1, bias=not cosine)
+
+    def trunk(self) -> tuple[int, int]:
+        """Backbone, pyramid and proposals, and what of it is frozen."""
+        if self.small:
+            return _narrow_backbone() + _pyramid_and_proposals((32, 64, 96, 128), 64), 0
+        total, frozen = _published_backbone(self.words[1])
+        return total + _pyramid_and_proposals((256, 512, 1024, 2048), 256), frozen
+
+
+def expected_parameters(name: str) -> int:
+    """All parameters of the experiment."""
+    sizes = _Sizes(name)
+    return sizes.trunk()[0] + sizes.boxes() + sizes.masks()
+
+
+def expected_trained(name: str) -> int:
+    """Those that its training changes."""
+    sizes = _Sizes(name)
+    if "disalign" in sizes.methods:
+        return sizes.stages * sizes.calibration()
+    if "bags" in sizes.methods:
+        return sizes.classifier()
+    return expected_parameters(name) - sizes.trunk()[1]
