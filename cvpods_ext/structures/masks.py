@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
 import numpy as np
 import pycocotools.mask as coco_mask
 import torch
@@ -21,6 +20,13 @@ Indices = Sequence[int] | np.ndarray | Tensor
 def _as_positions(index: Indices) -> np.ndarray:
     positions = np.asarray(index)
     return np.flatnonzero(positions) if positions.dtype == bool else positions.astype(np.int64)
+
+
+def _ragged(starts: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the items of `chosen` groups, where group i is starts[i]:starts[i + 1], and their new starts."""
+    lengths = np.diff(starts)[chosen]
+    new_starts = np.concatenate(([0], np.cumsum(lengths)))
+    return np.arange(new_starts[-1]) + np.repeat(starts[chosen] - new_starts[:-1], lengths), new_starts
 
 
 @dataclass
@@ -49,8 +55,9 @@ class PolygonMasks:
         return len(self.instance_starts) - 1
 
     def __getitem__(self, index: Indices) -> PolygonMasks:
-        lists = self.to_lists()
-        return PolygonMasks.from_lists([lists[i] for i in _as_positions(index)])
+        polygons, instance_starts = _ragged(self.instance_starts, _as_positions(index))
+        vertices, polygon_starts = _ragged(self.polygon_starts, polygons)
+        return PolygonMasks(self.vertices[vertices], polygon_starts, instance_starts)
 
     def to_lists(self) -> list[list[np.ndarray]]:
         """Back to the json layout, one list of flat arrays per instance."""

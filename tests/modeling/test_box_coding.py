@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from shared import shared
 
@@ -34,6 +34,7 @@ boxes = st.tuples(*[st.floats(0, 500)] * 2, *[st.floats(1, 400)] * 2).map(
 )
 
 
+@settings(deadline=None)
 @given(boxes, boxes)
 def test_decoding_undoes_encoding(source, target):
     source, target = torch.tensor([source]), torch.tensor([target])
