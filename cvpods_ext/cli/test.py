@@ -56,7 +56,8 @@ def _run(arguments: argparse.Namespace) -> None:
     results, path = judge(experiment, weights, settings, devices, time.monotonic() - started)
     pictures = draw_pictures(experiment)
     print_tables(tables(group([(path, results)])))
-    print(f"\nresults:  {path}\npictures: {pictures}\nnext:     pods_compare {os.path.relpath(experiment.folder.parent)}")
+    playground = os.path.relpath(experiment.folder.parent)
+    print(f"\nresults:  {path}\npictures: {pictures}\nnext:     pods_compare {playground}")
 
 
 def _work(device: Any, folder: str, overrides: list[str], smoke: bool, weights: str, settings: dict[str, Any]) -> None:
