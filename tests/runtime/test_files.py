@@ -9,9 +9,14 @@ from cvpods_ext.runtime.files import atomic_path, sha256_of, write_json
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"a": 1})
-    with pytest.raises(RuntimeError, match="interrupted"), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("interrupted")
+
+    def write_half():
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        write_half()
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
 
