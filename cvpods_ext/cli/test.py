@@ -49,7 +49,7 @@ def _run(arguments: argparse.Namespace) -> None:
     work = (str(experiment.folder), list(arguments.overrides), arguments.smoke, str(weights), settings)
     started = time.monotonic()
     launch(_work, work, processes)
-    if int(os.environ.get("RANK", arguments.machine_rank)) != 0:
+    if int(os.environ.get("RANK", str(arguments.machine_rank))) != 0:
         return
     setup_logging(experiment.output)
     devices = device_name(processes.device, processes.per_machine * processes.machines)

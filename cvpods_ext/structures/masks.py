@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pycocotools.mask as coco_mask
@@ -93,7 +94,8 @@ class PolygonMasks:
         masks = np.zeros((count, size, size), dtype=bool)
         if len(instance_of_polygon):
             rings = [ring.reshape(-1).tolist() for ring in np.split(local, self.polygon_starts[1:-1])]
-            drawn = coco_mask.decode(coco_mask.frPyObjects(rings, size, size)).transpose(2, 0, 1).astype(bool)
+            rles: Any = coco_mask.frPyObjects(rings, size, size)  # one per ring; its stub knows a single one only
+            drawn = coco_mask.decode(rles).transpose(2, 0, 1).astype(bool)
             np.logical_or.at(masks, instance_of_polygon, drawn)
         return torch.from_numpy(masks)
 
