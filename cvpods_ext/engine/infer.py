@@ -74,7 +74,7 @@ def infer(device: torch.device, experiment: Experiment, weights: Path, settings:
     model.to(device).eval()
 
     config = experiment.config
-    category_ids = load_annotations(resolve(config.data.test, experiment.folder)).category_ids
+    category_ids = load_annotations(resolve(config.data.test, experiment.folder)).category_ids.tolist()
     batches = test_batches(
         config, experiment.folder, dist.rank(), dist.world_size(), skip_image_ids=completed_image_ids(folder)
     )

@@ -7,6 +7,7 @@ itself is a worker already and runs as it is.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -153,6 +154,8 @@ def _causes(error: Any) -> str:
 
 
 def _worker(function: Callable[..., None], arguments: tuple[Any, ...], device: str) -> None:
+    # A spawned process would spawn its readers as well: seconds and half a gigabyte each, where a fork shares memory.
+    multiprocessing.set_start_method(None, force=True)
     try:
         _work(function, arguments, device)
     except UserError as error:

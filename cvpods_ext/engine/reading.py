@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
-from cvpods_ext.errors import TrainingError
+from cvpods_ext.errors import DataError, TrainingError
 from cvpods_ext.structures import Batch
 
 logger = logging.getLogger(__name__)
@@ -31,8 +31,8 @@ class Reading:
         while True:
             try:
                 batch = next(self._batches)
-            except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
-                if isinstance(error, RuntimeError) and "DataLoader worker (pid" not in str(error):
+            except DataError as error:
+                if error.__cause__ is None:  # the data themselves are at fault
                     raise
                 self._replace(error)
                 continue
@@ -42,15 +42,15 @@ class Reading:
             self._failures = 0
             return batch
 
-    def _replace(self, error: Exception) -> None:
+    def _replace(self, error: DataError) -> None:
         self._failures += 1
         if self._failures > _FAILURES_IN_A_ROW:
             raise TrainingError(
-                f"processes that read images die again and again ({error}). Usually memory is short: lower data."
+                f"processes that read images die again and again ({error.__cause__}). Usually memory is short: lower data."
                 "workers, or give the container more shared memory (--shm-size). Continue with --resume"
             ) from error
         iteration, part = divmod(self._taken, self._parts)
-        logger.warning("a process that reads images died (%s); it is replaced", error)
+        logger.warning("a process that reads images died (%s); it is replaced", error.__cause__)
         del self._batches
         self._batches = self._open_at(self._start + iteration)
         for _ in range(part):

@@ -46,7 +46,7 @@ class RunningStatistics:
         yield
         self._sum += _flat(self._values)
         self._parts += 1
-        torch._foreach_copy_(self._values, self._before)
+        _copy(self._values, self._before)
 
     def finish(self) -> None:
         """After the last part: all processes take the mean."""
@@ -56,10 +56,14 @@ class RunningStatistics:
             torch_dist.all_reduce(self._sum)
         mean = self._sum / (self._parts * dist.world_size())
         pieces = mean.split([value.numel() for value in self._values])
-        torch._foreach_copy_(self._values, [p.view_as(v) for p, v in zip(pieces, self._values, strict=True)])
+        _copy(self._values, [piece.view_as(v) for piece, v in zip(pieces, self._values, strict=True)])
         for count, before in zip(self._counts, self._counts_before, strict=True):
             count.copy_(before + 1)
         self._parts = 0
+
+
+def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
+    torch._foreach_copy_(targets, sources)  # pyright: ignore[reportPrivateImportUsage] - one kernel for all layers
 
 
 def _flat(values: list[Tensor]) -> Tensor:

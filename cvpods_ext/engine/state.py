@@ -48,7 +48,7 @@ class TrainingState:
 
         Raises WeightsError if the checkpoint is of another model or another optimizer.
         """
-        own = self.model.state_dict()
+        own: dict[str, Tensor] = self.model.state_dict()
         try:
             self.model.load_state_dict({name: like(own.get(name, v), v) for name, v in state["model"].items()})
             self.optimizer.load_state_dict(self._optimizer_state(state["optimizer"]))
@@ -62,7 +62,7 @@ class TrainingState:
             if "ema_state" not in state:
                 raise WeightsError("the checkpoint holds no average of the weights; resume with schedule.ema_decay=0")
             tensors = self.average.tensors
-            self.average.load({n: like(tensors.get(n, v), v) for n, v in state["ema_state"].items()})
+            self.average.load({n: like(tensors[n], v) if n in tensors else v for n, v in state["ema_state"].items()})
         return state["iteration"]
 
     def _optimizer_state(self, saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _on_cpu(value: Any) -> Any:
     return value
 
 
-def _with_versions(copy: dict[str, Any], original: Mapping[str, Any]) -> dict[str, Any]:
+def _with_versions(copy: Mapping[str, Any], original: Mapping[str, Any]) -> Mapping[str, Any]:
     """Keep the layer versions that torch hangs on a state dict; a reader must know them."""
     metadata = getattr(original, "_metadata", None)
     if metadata is None:

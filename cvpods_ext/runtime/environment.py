@@ -63,7 +63,9 @@ def devices() -> dict[str, str]:
         "torch built for": f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU",
     }
     if torch.cuda.is_available():
-        found["cuDNN, NCCL"] = f"{torch.backends.cudnn.version()}, {'.'.join(map(str, torch.cuda.nccl.version()))}"
+        from torch.cuda import nccl
+
+        found["cuDNN, NCCL"] = f"{torch.backends.cudnn.version()}, {'.'.join(map(str, nccl.version()))}"
         for index in range(torch.cuda.device_count()):
             card = torch.cuda.get_device_properties(index)
             capability = f"compute capability {card.major}.{card.minor}"

@@ -103,7 +103,7 @@ def test_milestones_outlive_the_last_few(run):
 
 
 def test_a_captured_state_does_not_follow_the_model(run):
-    folder, model, optimizer = run
+    _, model, optimizer = run
     captured = state_of(model, optimizer, 5)
     before = model.weight.detach().clone()
     with torch.no_grad():
@@ -146,7 +146,7 @@ def test_what_a_killed_write_left_is_swept_away(run):
 
 
 def test_a_checkpoint_of_another_model_is_refused_with_advice(run):
-    folder, model, optimizer = run
+    _, model, optimizer = run
     other = nn.Linear(2, 3)
     state = TrainingState(other, torch.optim.SGD(other.parameters()), torch.amp.GradScaler("cpu", enabled=False))
     with pytest.raises(WeightsError, match=r"does not fit this experiment.*net\.py"):

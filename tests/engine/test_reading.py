@@ -2,9 +2,10 @@ import pytest
 
 from cvpods_ext.engine.bottleneck import DataWait, advice
 from cvpods_ext.engine.reading import Reading
-from cvpods_ext.errors import TrainingError
+from cvpods_ext.errors import DataError, TrainingError
 
-KILLED = RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed.")
+KILLED = DataError("a data loader process was killed")
+KILLED.__cause__ = RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed.")
 
 
 def batches(start, die_at=None, error=KILLED):
@@ -38,9 +39,9 @@ def test_readers_that_die_again_and_again_end_the_run_with_advice():
         next(reading)
 
 
-def test_an_error_inside_a_reader_is_not_hidden():
-    error = RuntimeError("Caught IndexError in DataLoader worker process 0.")
-    with pytest.raises(RuntimeError, match="Caught IndexError"):
+@pytest.mark.parametrize("error", [RuntimeError("Caught IndexError in worker 0"), DataError("9 images cannot be read")])
+def test_any_other_error_is_not_hidden(error):
+    with pytest.raises(type(error), match=str(error)):
         next(Reading(lambda iteration: batches(iteration, 0, error), start=0, parts=2))
 
 

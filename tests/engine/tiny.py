@@ -73,7 +73,8 @@ class Tiny(nn.Module):
         bad = os.environ.get("RANK", "0") == rank and self.batches == int(batches)
         scale = float("nan") if bad else 1.0
         self.batches += 1
-        return {{"loss_cls": torch.stack(losses).mean() * scale, "loss_norm": 1e-3 * self.predictor.weight.square().sum()}}
+        decay = 1e-3 * self.predictor.weight.square().sum()
+        return {{"loss_cls": torch.stack(losses).mean() * scale, "loss_norm": decay}}
 
 
 def build_model(cfg):

@@ -172,10 +172,9 @@ def small_disk(folder: Path):
 
 
 def fill(folder: Path) -> None:
-    with open(folder / "junk", "wb", buffering=0) as junk:
-        with suppress(OSError):
-            while True:
-                junk.write(b"\0" * 4096)
+    with open(folder / "junk", "wb", buffering=0) as junk, suppress(OSError):
+        while True:
+            junk.write(b"\0" * 4096)
 
 
 def fill_the_disk_at(iteration: int) -> None:
@@ -210,7 +209,7 @@ def corrupt_image(shop: Workshop) -> Outcome:
     """One JPEG is cut short: skipped, listed, and the run repeats exactly with it."""
     folder = shop.root / "corrupt_image"
     data = make_data(folder)
-    images = [image for image in json.loads(data.train.read_text())["images"]]
+    images = json.loads(data.train.read_text())["images"]
     victim = data.root / "coco" / Path(images[0]["coco_url"]).parent.name / Path(images[0]["coco_url"]).name
     os.truncate(victim, victim.stat().st_size // 3)
     experiment = make_experiment(shop.root / "with_a_corrupt_image", data)

@@ -1,13 +1,8 @@
 """The fault suite. `make faults` also runs the long form, with random kills."""
 
 import signal
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "engine")]
-
 import scenarios
 
 

@@ -1,0 +1,119 @@
+"""Steps per second of the training loop against a bare PyTorch loop around the same model and batches.
+
+Both do forward, backward and an SGD step with momentum on one process; ours also schedules the rate, watches losses
+and gradient norm, logs, and may write checkpoints. Rounds alternate, so that a busy machine disturbs both alike; the
+quickest round of each counts.
+
+python benchmarks/engine_overhead.py [--steps 300] [--rounds 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from itertools import cycle
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cvpods_ext.config import Config, override
+from cvpods_ext.engine.checkpoint import BackgroundSaver, CheckpointFolder
+from cvpods_ext.engine.monitor import Monitor
+from cvpods_ext.engine.optim import build_optimizer, learning_rate
+from cvpods_ext.engine.replicas import Replica
+from cvpods_ext.engine.state import TrainingState
+from cvpods_ext.engine.step import Step
+from cvpods_ext.structures import Batch, Targets
+
+CPU = torch.device("cpu")
+
+
+class Tiny(nn.Module):
+    """A few layers: `width` decides how long a step takes beside the loop."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(192, width), nn.ReLU(), nn.Linear(width, 10))
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Two losses, as a detector has several."""
+        logits = self.layers(torch.stack(batch.images).float() / 255)
+        return {"loss_cls": logits.logsumexp(1).mean(), "loss_norm": 1e-4 * logits.square().mean()}
+
+
+def batch() -> Batch:
+    """Two images of 8 x 8."""
+    target = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 1, (8, 8), (8, 8))
+    return Batch([torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8) for _ in range(2)], [target, target])
+
+
+def bare(width: int, steps: int) -> float:
+    """Seconds a step of the plain loop."""
+    model = Tiny(width)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
+    batches = cycle([batch() for _ in range(8)])
+    started = time.perf_counter()
+    for _ in range(steps):
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(model(next(batches)).values())).sum().backward()
+        optimizer.step()
+    return (time.perf_counter() - started) / steps
+
+
+def ours(width: int, steps: int, folder: Path, checkpoint_every: int) -> tuple[float, float]:
+    """Seconds a step of our loop, and of the slowest step but the first."""
+    schedule = dict(iters=steps, batch_size=2, images_per_device=2, warmup_iters=10, lr=0.01, weight_decay=0.0)
+    config = override(Config(), schedule=schedule)
+    model = Tiny(width)
+    state = TrainingState(model, build_optimizer(model, config.schedule), torch.amp.GradScaler("cpu", enabled=False))
+    step = Step(Replica(model), state, config, CPU)
+    batches = cycle([batch() for _ in range(8)])
+    slowest = 0.0
+    started = time.perf_counter()
+    with Monitor(folder, 0, steps, every=20) as monitor, BackgroundSaver(CheckpointFolder(folder)) as saver:
+        for iteration in range(steps):
+            began = time.perf_counter()
+            rate = learning_rate(config.schedule, iteration)
+            monitor.add(**step.run(iteration, rate, batches, stop=False))  # type: ignore[arg-type]
+            for record in step.watch.collect():
+                monitor.add(**record)
+            if checkpoint_every and (iteration + 1) % checkpoint_every == 0:
+                saver.save(state.capture(iteration + 1))
+            monitor.step(iteration + 1, rate)
+            slowest = max(slowest, time.perf_counter() - began) if iteration else 0.0
+        spent = (time.perf_counter() - started) / steps  # the last write goes on behind
+    return spent, slowest
+
+
+def main() -> None:
+    """Print one JSON line for each width."""
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--steps", type=int, default=300)
+    flags.add_argument("--rounds", type=int, default=5)
+    arguments = flags.parse_args()
+    torch.set_num_threads(1)
+    bare(16, 5)  # what torch loads at its first step
+    for width in (16, 4096):
+        plain, loop, saving = [], [], []
+        for _ in range(arguments.rounds):
+            with tempfile.TemporaryDirectory() as folder:
+                plain.append(bare(width, arguments.steps))
+                loop.append(ours(width, arguments.steps, Path(folder) / "a", 0))
+                saving.append(ours(width, arguments.steps, Path(folder) / "b", max(1, arguments.steps // 5)))
+        one, two, three = min(plain), min(loop)[0], min(saving)
+        row = {
+            "parameters": sum(p.numel() for p in Tiny(width).parameters()),
+            "bare_ms": round(1e3 * one, 3),
+            "ours_ms": round(1e3 * two, 3),
+            "overhead_ms": round(1e3 * (two - one), 3),
+            "with_5_checkpoints_ms": round(1e3 * three[0], 3),
+            "slowest_step_with_checkpoints_ms": round(1e3 * three[1], 1),
+        }
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
