@@ -5,7 +5,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
+# Before torch is imported: threads that wait must not spin, or tests starve each other on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+import torch  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 torch.set_num_threads(2)
