@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(os.environ.get("PODS_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+ROOT = Path(os.environ.get("PODS_SHARED", Path(__file__).resolve().parents[2] / "shared")).resolve()
 
 
 def shared(relative: str) -> Path:

@@ -143,6 +143,8 @@ def _fit_frozen_norms(model: nn.Module, fitting: dict[str, Tensor], versions: Ma
 
 def _stride_note(model: nn.Module, kind: str) -> list[str]:
     """Warn aloud when the bottlenecks stride elsewhere than where the weights were trained: it costs several AP."""
+    if any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in model.modules()):
+        return []  # every ResNeXt strides in its grouped 3x3 convolution, Caffe2's too
     expected = {"caffe2": "conv1", "resnet": "conv2"}.get(kind)
     for name, module in model.named_modules():
         found = re.search(r"(^|\.)res3\.0\.(conv[12])$", name)

@@ -124,13 +124,19 @@ def test_without_versions_nothing_is_subtracted():
 
 
 @pytest.mark.parametrize(
-    ("stride_in_1x1", "kind", "warns"),
-    [(False, "caffe2", True), (True, "caffe2", False), (False, "resnet", False), (True, "resnet", True)],
+    ("stride_in_1x1", "kind", "groups", "warns"),
+    [
+        (False, "caffe2", 1, True),
+        (True, "caffe2", 1, False),
+        (False, "resnet", 1, False),
+        (True, "resnet", 1, True),
+        (False, "caffe2", 2, False),  # ResNeXt strides in the 3x3 whoever trained it
+    ],
 )
-def test_a_stride_in_the_wrong_convolution_is_said_aloud(stride_in_1x1, kind, warns):
+def test_a_stride_in_the_wrong_convolution_is_said_aloud(stride_in_1x1, kind, groups, warns):
     block = nn.Module()
     block.conv1 = nn.Conv2d(2, 2, 1, stride=2 if stride_in_1x1 else 1, bias=False)
-    block.conv2 = nn.Conv2d(2, 2, 3, stride=1 if stride_in_1x1 else 2, bias=False)
+    block.conv2 = nn.Conv2d(2, 2, 3, stride=1 if stride_in_1x1 else 2, groups=groups, bias=False)
     model = nn.Module()
     model.res3 = nn.ModuleList([block])
     kernel = torch.zeros(2, 2, 1, 1)
