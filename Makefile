@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export OMP_WAIT_POLICY ?= passive
 export GOMP_SPINCOUNT ?= 0
 
-.PHONY: demo demo-seeds zoo test test-slow lint format types check clean
+.PHONY: demo demo-seeds zoo test test-slow lint format types report check clean
 
 demo: $(STAMP)  ## train and compare four methods on synthetic photos, ten minutes on two CPU cores
 	$(BIN)/pods_demo
@@ -37,7 +37,10 @@ format: $(STAMP)
 types: $(STAMP)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-check: lint types test  ## what CI runs
+report: $(STAMP)  ## every card and table of the playground agrees with its results files
+	$(BIN)/pods_report --check playground
+
+check: lint types report test  ## what CI runs
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
