@@ -146,11 +146,9 @@ def _start_workers(function: Callable[..., None], arguments: tuple[Any, ...], pr
 
 def _causes(error: Any) -> str:
     """Like "rank 1 died of SIGKILL"; the first failure only, since the others follow from it."""
-    first = min(error.failures.values(), key=lambda failure: failure.timestamp)
+    rank, first = min(error.failures.items(), key=lambda item: item[1].timestamp)
     code = first.exitcode
-    return f"rank {first.rank} " + (
-        f"died of {signal.Signals(-code).name}" if code < 0 else f"failed with status {code}"
-    )
+    return f"rank {rank} " + (f"died of {signal.Signals(-code).name}" if code < 0 else f"failed with status {code}")
 
 
 def _worker(function: Callable[..., None], arguments: tuple[Any, ...], device: str) -> None:

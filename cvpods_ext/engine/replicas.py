@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import cast
@@ -30,7 +31,9 @@ class Replica:
         if self._shard:
             _shard(model)
         elif dist.world_size() > 1:
-            self._forward = nn.parallel.DistributedDataParallel(_Trainee(model), broadcast_buffers=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # torch 2.15 renames the option that 2.11 needs
+                self._forward = nn.parallel.DistributedDataParallel(_Trainee(model), broadcast_buffers=False)
             _fix_buckets(self._forward)
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
