@@ -12,19 +12,19 @@ from shared import shared
 from cvpods_ext.modeling import soft_nms as module
 from cvpods_ext.modeling.box_coding import BoxCoder
 from cvpods_ext.modeling.soft_nms import soft_nms
-from cvpods_ext.structures.boxes import clip, iou
+from cvpods_ext.structures.boxes import clip, pairwise_iou
 
 
 def sequential(boxes, scores, *, decay, iou_threshold, sigma, min_score=1e-3):
     """The rule word by word, for one class, in float64."""
-    boxes, left = boxes.double(), dict(enumerate(scores.double().tolist()))
+    overlaps, left = pairwise_iou(boxes.double(), boxes.double()).tolist(), dict(enumerate(scores.double().tolist()))
     left = {i: score for i, score in left.items() if score >= min_score}
     kept = []
     while left:
         best = max(left, key=lambda i: (left[i], -i))
         kept.append((best, left.pop(best)))
         for i in list(left):
-            overlap = iou(boxes[best], boxes[i]).item()
+            overlap = overlaps[best][i]
             if decay == "linear":
                 left[i] *= 1 - overlap if overlap >= iou_threshold else 1.0
             else:
