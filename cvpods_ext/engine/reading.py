@@ -46,8 +46,8 @@ class Reading:
         self._failures += 1
         if self._failures > _FAILURES_IN_A_ROW:
             raise TrainingError(
-                f"processes that read images die again and again ({error.__cause__}). Usually memory is short: lower data."
-                "workers, or give the container more shared memory (--shm-size). Continue with --resume"
+                f"processes that read images die again and again ({error.__cause__}). Usually memory is short: "
+                "lower data.workers, or give the container more shared memory (--shm-size). Continue with --resume"
             ) from error
         iteration, part = divmod(self._taken, self._parts)
         logger.warning("a process that reads images died (%s); it is replaced", error.__cause__)

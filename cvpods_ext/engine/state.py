@@ -50,7 +50,8 @@ class TrainingState:
         """
         own: dict[str, Tensor] = self.model.state_dict()
         try:
-            self.model.load_state_dict({name: like(own.get(name, v), v) for name, v in state["model"].items()})
+            model = {name: like(own[name], v) if name in own else v for name, v in state["model"].items()}
+            self.model.load_state_dict(model)
             self.optimizer.load_state_dict(self._optimizer_state(state["optimizer"]))
         except (RuntimeError, ValueError, KeyError) as error:
             raise WeightsError(

@@ -82,9 +82,12 @@ def problems() -> list[str]:
         check_torch_pair()
     except ConfigError as error:
         found.append(str(error))
-    if torch.version.cuda and not torch.cuda.is_available():
-        found.append("torch was built for CUDA but sees no GPU: check nvidia-smi, the driver and CUDA_VISIBLE_DEVICES")
-    if not torch.version.cuda and Path("/dev/nvidia0").exists():
+    has_card = Path("/dev/nvidia0").exists()
+    if has_card and torch.version.cuda and not torch.cuda.is_available():
+        found.append(
+            "torch sees none of the GPUs of this machine: check nvidia-smi, the driver and CUDA_VISIBLE_DEVICES"
+        )
+    if has_card and not torch.version.cuda:
         found.append("this machine has an NVIDIA GPU but torch is a CPU build: reinstall torch from pytorch.org")
     if torch.cuda.is_available():
         built, card = torch.cuda.get_arch_list(), torch.cuda.get_device_capability()
