@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from cvpods_ext.config.experiment import load_experiment
 from cvpods_ext.engine.optim import build_optimizer
-from cvpods_ext.engine.train import autocast
+from cvpods_ext.engine.step import autocast
 from cvpods_ext.modeling.rcnn import RCNN
 from cvpods_ext.structures import Batch, PolygonMasks, Targets
 

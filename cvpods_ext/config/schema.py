@@ -114,7 +114,7 @@ class Schedule:
 class Test:
     """How the model is judged."""
 
-    evaluator: Literal["hotcoco", "lvis"] = "hotcoco"
+    evaluator: Literal["own", "hotcoco", "lvis"] = "own"  # lvis: the official packages, also for COCO; all agree
     tasks: tuple[str, ...] = ("bbox", "segm")
     max_detections: int = 300  # per image, over all classes
     ema: bool = False  # test the running average of the weights instead of the weights

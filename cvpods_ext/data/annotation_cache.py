@@ -41,7 +41,7 @@ def cached(json_path: Path) -> Path:
             f"annotation file {json_path} does not exist; `pods_data doctor` says where to get it, "
             "or set PODS_DATASETS to your data root"
         )
-    folder = _cache_folder(json_path)
+    folder = cache_folder(json_path)
     place = hashlib.sha256(str(json_path.resolve()).encode()).hexdigest()[:8]
     key_file = folder / f"{json_path.stem}-{place}.key.json"
     arrow = _remembered(key_file, json_path)
@@ -93,7 +93,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _cache_folder(json_path: Path) -> Path:
+def cache_folder(json_path: Path) -> Path:
     """PODS_CACHE, else .cache beside the json if that can be written, else ~/.cache/cvpods_ext."""
     configured = os.environ.get("PODS_CACHE")
     candidates = [Path(configured).expanduser()] if configured else [json_path.parent / ".cache"]

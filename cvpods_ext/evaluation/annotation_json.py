@@ -33,7 +33,7 @@ def cached_table(path: Path, masks: bool) -> tuple[pa.Table, str]:
     if not path.is_file():
         raise DataError(f"{path} is missing. Run pods_data doctor to see where it belongs.")
     digest = sha256_of(path)
-    folder = annotation_cache._cache_folder(path)
+    folder = annotation_cache.cache_folder(path)
     kinds = ("masks",) if masks else ("masks", "boxes")  # the table with masks serves boxes too
     for kind in kinds:
         cache = folder / f"{path.stem}-{digest[:16]}-evaluation-{kind}-{FORMAT}.arrow"

@@ -193,10 +193,15 @@ def test_an_unreadable_image_stops_a_test(tmp_path):
 def test_a_killed_worker_is_an_error_and_not_a_hang(tmp_path):
     batches = loader.training_batches(config(write_dataset(tmp_path), workers=1), tmp_path)
     next(batches)
-    [worker] = torch.multiprocessing.active_children()
-    os.kill(worker.pid, signal.SIGKILL)
-    with pytest.raises(DataError, match="a data loader process was killed, most often because memory ran out"):
+    worker = torch.multiprocessing.active_children()[-1]
+
+    def go_on_without_the_worker():
+        os.kill(worker.pid, signal.SIGKILL)
         list(itertools.islice(batches, 100))
+
+    # torch raises from its signal handler, wherever this process is just then; inside the loader it becomes ours
+    with pytest.raises((DataError, RuntimeError), match="killed"):
+        go_on_without_the_worker()
 
 
 def test_real_photos_flow_with_all_1203_classes(monkeypatch):
