@@ -153,7 +153,8 @@ def _write(path: Path, state: Mapping[str, Any]) -> str:
 
     def save() -> str:
         with atomic_path(path) as temporary:
-            torch.save(state, temporary)
+            with open(temporary, "wb") as file:  # by its name, the temporary one would become part of the content
+                torch.save(state, file)
             return sha256_of(temporary)
 
     return _guarded(path, save)

@@ -57,8 +57,8 @@ def test_a_full_disk_keeps_what_was_there_and_says_what_to_do(run, monkeypatch):
     folder, model, optimizer = run
     folder.save(state_of(model, optimizer, 5))
 
-    def full_disk(state, path):
-        path.write_bytes(b"half a file")
+    def full_disk(state, file):
+        file.write(b"half a file")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
@@ -124,10 +124,16 @@ def test_a_checkpoint_is_written_while_training_goes_on(run, monkeypatch):
     assert folder.latest()["iteration"] == 5
 
 
+def test_equal_states_are_equal_files(run):
+    folder, model, optimizer = run
+    paths = [CheckpointFolder(folder.folder / name).save(state_of(model, optimizer, 5)) for name in "ab"]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
 def test_a_failed_write_in_the_background_is_told(run, monkeypatch):
     folder, model, optimizer = run
 
-    def full_disk(state, path):
+    def full_disk(state, file):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)

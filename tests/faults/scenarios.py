@@ -106,10 +106,11 @@ def die_in_a_write(moment: str, iteration: int) -> None:
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def dying_save(state, path):
-        save(state, path)
+    def dying_save(state, file):
+        save(state, file)
         if moment == "in the file" and state["iteration"] == iteration:
-            os.truncate(path, Path(path).stat().st_size // 2)
+            file.flush()
+            os.truncate(file.name, file.tell() // 2)
             die()
         if moment == "before the end" and "optimizer" not in state:
             die()
@@ -181,11 +182,11 @@ def fill_the_disk_at(iteration: int) -> None:
     """Runs in the training process: writing the checkpoint of `iteration` fails half-way."""
     save = torch.save
 
-    def failing_save(state, path):
+    def failing_save(state, file):
         if state["iteration"] == iteration:
-            Path(path).write_bytes(b"half a file")
+            file.write(b"half a file")
             raise OSError(28, "No space left on device")
-        save(state, path)
+        save(state, file)
 
     torch.save = failing_save
 
