@@ -2,9 +2,6 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Threads that wait must not spin: on a busy machine they would starve each other.
-export OMP_WAIT_POLICY ?= passive
-export GOMP_SPINCOUNT ?= 0
 
 .PHONY: demo demo-seeds zoo test test-slow lint format types report check clean
 
