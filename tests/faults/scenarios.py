@@ -123,12 +123,15 @@ def die_in_a_write(moment: str, iteration: int) -> None:
     torch.save, files.write_text = dying_save, dying_write_text
 
 
-def terminated(shop: Workshop, ranks: int, number: int = signal.SIGTERM) -> Outcome:
-    """SIGTERM (preemption) to one rank: all write one checkpoint and stop at the same step."""
+def terminated(shop: Workshop, ranks: int, number: int = signal.SIGTERM, workers: int = 0) -> Outcome:
+    """A signal to one rank: all write one checkpoint and stop at the same step. Ctrl-C reaches its readers as well."""
     output = shop.output("term")
-    with running(shop.experiment, output, ranks=ranks, environment=SLOW) as run:
+    with running(shop.experiment, output, f"data.workers={workers}", ranks=ranks, environment=SLOW) as run:
         run.wait_until(5)
         run.signal(number, rank=ranks - 1)
+        if number == signal.SIGINT:
+            for reader in _children(run.processes[ranks - 1].pid):
+                os.kill(reader, number)
         codes = run.wait()
     assert codes == [130] * ranks, (codes, run.log()[-2000:])
     stopped = last_iteration(output)

@@ -71,7 +71,7 @@ def test_four_killed_ranks_continue_bit_for_bit(shop):
 
 @pytest.mark.slow
 def test_ctrl_c_in_every_reader_still_ends_with_a_checkpoint(shop):
-    assert_nothing_lost(scenarios.terminated(shop, ranks=1, number=signal.SIGINT))
+    assert_nothing_lost(scenarios.terminated(shop, ranks=1, number=signal.SIGINT, workers=2))
 
 
 @pytest.mark.slow
