@@ -20,9 +20,7 @@ METHODS = tuple(mini_runs.PREFIX + method for method in ("plain", "rfs", "cos_no
 
 def main() -> None:
     """Entry point of pods_demo."""
-    flags = parser(
-        "pods_demo", "Train and compare four long-tail methods on synthetic photos; no GPU.", EXAMPLES
-    )
+    flags = parser("pods_demo", "Train and compare four long-tail methods on synthetic photos; no GPU.", EXAMPLES)
     flags.add_argument("--seeds", type=int, default=1, metavar="N", help="repeat with seeds 0 to N - 1 (default: 1)")
     flags.add_argument("--keep", type=Path, metavar="FOLDER", help="copy the results files and the table there")
     arguments = flags.parse_args()
