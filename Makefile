@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-seeds zoo test test-slow lint format types report check clean
+.PHONY: demo demo-seeds zoo test test-slow lint format types report check faults clean
 
 demo: $(STAMP)  ## train and compare four methods on synthetic photos, ten minutes on two CPU cores
 	$(BIN)/pods_demo
@@ -45,3 +45,7 @@ clean:
 $(STAMP): pyproject.toml setup.py tools/install.sh
 	sh tools/install.sh $(VENV)
 	touch $@
+
+faults: $(STAMP)  ## inject every fault into real runs; nothing may be lost
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m "slow or not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/engine_faults.py
