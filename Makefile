@@ -14,9 +14,6 @@ demo-seeds: $(STAMP)  ## the same over three seeds: mean and range of every grou
 zoo: $(STAMP)  ## every method with the small detector, three seeds; hours on two CPU cores
 	$(BIN)/pods_zoo --keep benchmarks/zoo
 
-zoo: $(STAMP)  ## every method of playground/mini over three seeds, hours on two CPU cores; results into benchmarks/zoo
-	$(BIN)/pods_zoo --keep benchmarks/zoo
-
 test: $(STAMP)  ## the test suite, CPU only, minutes
 	$(BIN)/python -m pytest
 
