@@ -92,12 +92,7 @@ def _scaled(arguments: argparse.Namespace, overrides: list[str]) -> list[str]:
     for key, before, after in rows:
         table.add_row(key, f"{before:.6g}", f"{after:.6g}" if key not in written else "as given")
     console().print(table)
-    sections: dict[str, dict[str, Any]] = {}
-    for key, _, after in rows:
-        section, _, name = key.rpartition(".")
-        sections.setdefault(section, {})[name] = after
-    together = [f"schedule={sections.get('schedule', {})}"]  # one by one, batch sizes would not fit each other
-    return together + [f"{name}={value!r}" for name, value in sections.get("", {}).items()] + overrides
+    return [f"{key}={after!r}" for key, _, after in rows] + overrides
 
 
 def _work(device: Any, folder: str, overrides: list[str], smoke: bool, options: RunOptions) -> None:

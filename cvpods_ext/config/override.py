@@ -28,7 +28,12 @@ def override(base: Config, **sections: Any) -> Config:
 
 
 def apply_overrides(config: Config, assignments: Iterable[str]) -> Config:
-    """Apply `section.key=value` strings; values are Python literals, anything else is a string."""
+    """Apply `section.key=value` strings; values are Python literals, anything else is a string.
+
+    All are applied at once, so that values which only fit each other may come in any order; of two for the same key
+    the later one counts.
+    """
+    values: dict[str, Any] = {}
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator or not key:
@@ -36,8 +41,8 @@ def apply_overrides(config: Config, assignments: Iterable[str]) -> Config:
         nested: Any = _literal(text)
         for part in reversed(key.split(".")):
             nested = {part: nested}
-        config = _replace(config, nested, prefix="")
-    return config
+        _merge(values, nested, prefix="")
+    return _replace(config, values, prefix="")
 
 
 def flatten(config: Config) -> dict[str, Any]:
@@ -86,6 +91,22 @@ def _literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def _merge(values: dict[str, Any], later: Mapping[str, Any], prefix: str) -> None:
+    """Put `later` over `values`, mapping into mapping."""
+    for key, value in later.items():
+        before = values.get(key, {})
+        if not isinstance(value, Mapping):
+            values[key] = value
+        elif isinstance(before, dict):
+            values[key] = before
+            _merge(before, value, f"{prefix}{key}.")
+        else:
+            inner = next(iter(value), "")
+            raise ConfigError(
+                f"{prefix}{key} is given as {before!r} and {prefix}{key}.{inner} as well; drop one of them"
+            )
 
 
 def _replace(node: Any, values: Mapping[str, Any], prefix: str) -> Any:

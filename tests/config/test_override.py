@@ -75,3 +75,23 @@ def test_milestones_follow_the_number_of_iterations():
 def test_impossible_schedules_are_refused(assignment):
     with pytest.raises(ConfigError, match="schedule"):
         apply_overrides(Config(), [assignment])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_values_that_only_fit_together_come_in_any_order(order):
+    """With the base's 16 images at once neither could come first."""
+    base = override(Config(), schedule=dict(batch_size=16, images_per_device=16))
+    config = apply_overrides(base, ["schedule.batch_size=6", "schedule.images_per_device=3"][::order])
+    assert (config.schedule.batch_size, config.schedule.images_per_device) == (6, 3)
+
+
+def test_of_two_values_for_a_key_the_later_one_counts():
+    config = apply_overrides(Config(), ["schedule.iters=10", "schedule={'iters': 20, 'lr': 1}", "schedule.lr=2"])
+    assert (config.schedule.iters, config.schedule.lr) == (20, 2.0)
+
+
+def test_a_value_and_a_part_of_it_contradict_each_other():
+    base = override(Config(), data=dict(train=DatasetFiles(annotations="a.json", images="img")))
+    with pytest.raises(ConfigError, match=r"data\.train is given as 'lvis_v1_train' and data\.train\.images as well"):
+        apply_overrides(base, ["data.train=lvis_v1_train", "data.train.images=other"])
+    assert apply_overrides(base, ["data.train.images=other", "data.train=lvis_v1_train"]).data.train == "lvis_v1_train"
