@@ -10,7 +10,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import torch
+from hypothesis import settings
 
+# How long an example takes says nothing on a machine that other work shares.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 sys.path.insert(0, str(Path(__file__).parent))
 torch.set_num_threads(2)
 # Annotation caches of the tests lie neither beside the reference data nor in the user's home.

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "report": {"errors", "config", "runtime", "evaluation", "structures"},
     "cli": BASICS | {"data", "modeling", "evaluation", "engine", "report"},
 }
-COMMANDS = ("train", "test", "compare", "report", "data", "weights", "demo", "zoo")
+COMMANDS = ("train", "test", "compare", "status", "debug", "env", "report", "data", "weights", "demo", "zoo")
 
 
 def layers_imported_by(path: Path) -> set[str]:

@@ -29,6 +29,7 @@ EXAMPLES = """\
                                                         class counts for losses and calibration (data.num_shots=...)
   pods_data stats lvis_v1_train --threshold 0.001       the long tail, and what repeat-factor sampling makes of it
   pods_data synth datasets --num-classes 40             a small long-tailed set to try everything on
+  pods_data synth flat --spread 0 --min-images 20       the same classes, equally frequent
 
 a data set is one of: lvis_v1_train lvis_v1_val lvis_v0.5_train lvis_v0.5_val coco_2017_train coco_2017_val,
 or the path of a json file. Data sets are looked for in $PODS_DATASETS, else in ./datasets here or above."""
@@ -302,6 +303,9 @@ def _add_synth(commands: argparse._SubParsersAction) -> None:
         ("--num-classes", int, "classes, each a shape, a colour and a texture"),
         ("--image-size", int, "longer side in pixels"),
         ("--seed", int, "the same seed gives the same files"),
+        ("--spread", float, "standard deviation of ln(training images per class): 2.162 in LVIS v1, 0 is balanced"),
+        ("--min-images", int, "training images of the rarest class, at least"),
+        ("--val-flatness", float, "0 gives the validation set the tail of the training set, 1 equal counts"),
         ("--difficulty", float, "0 is plain, 1 is hard to tell apart"),
         ("--name", str, "part of the file names lvis_<name>_train.json ..."),
         ("--workers", int, "processes that draw"),

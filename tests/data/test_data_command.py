@@ -120,3 +120,14 @@ def test_mistakes_are_answered_on_one_line_with_status_2(run):
     assert status == 2
     assert "no.json does not exist" in err
     assert "Traceback" not in err
+
+
+def test_synth_makes_the_tail_that_is_asked_for(run, tmp_path):
+    sizes = ("--images-train", 24, "--images-val", 12, "--num-classes", 4)
+    assert run("synth", tmp_path / "flat", *sizes, "--spread", 0, "--val-flatness", 1, "--min-images", 5)[0] == 0
+    content = json.loads((tmp_path / "flat" / "lvis" / "lvis_box_train.json").read_text())
+    options = content["info"]["options"]
+    assert (options["spread"], options["val_flatness"], options["min_images"]) == (0.0, 1.0, 5)
+    counts = [category["image_count"] for category in content["categories"]]
+    assert min(counts) >= 5
+    assert max(counts) - min(counts) <= 1
