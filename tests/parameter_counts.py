@@ -3,9 +3,11 @@
 A convolution without norm has a bias; frozen batch norms hold buffers only, trainable ones two values a channel.
 """
 
-CLASSES = {"lvis": 1230, "lvisv1": 1203, "coco": 80, "box": 40}
+CLASSES = {"lvis": 1230, "lvisv1": 1203, "coco": 80, "o365": 365, "box": 40}
 BLOCKS = {"res50": (3, 4, 6, 3), "res101": (3, 4, 23, 3)}
 GROUPED = {"resx101_32x8d": (32, 8), "resx101_64x4d": (64, 4)}
+TRANSFORMERS = {"eva02_mini": (96, 4), "eva02_B": (768, 12), "eva02_L": (1024, 24)}  # width, blocks
+POSITIONS = 1 + 14**2
 # Group sizes of BAGS are four everywhere: one logit of foreground and four of others beside the classes.
 BAGS_LOGITS = 5
 
@@ -16,6 +18,10 @@ def _conv(inputs: int, outputs: int, side: int, bias: bool = True, groups: int =
 
 def _linear(inputs: int, outputs: int) -> int:
     return (inputs + 1) * outputs
+
+
+def _normed(inputs: int, outputs: int, side: int) -> int:
+    return _conv(inputs, outputs, side, bias=False) + 2 * outputs
 
 
 def _published_backbone(name: str) -> tuple[int, int]:
@@ -45,9 +51,27 @@ def _narrow_backbone() -> int:
     return total
 
 
-def _pyramid_and_proposals(stages: tuple[int, ...], width: int) -> int:
-    pyramid = sum(_conv(channels, width, 1) + _conv(width, width, 3) for channels in stages)
-    return pyramid + _conv(width, width, 3) + _conv(width, 3, 1) + _conv(width, 12, 1)
+def _transformer(width: int, blocks: int) -> int:
+    """Patches of 16 pixels, positions, and blocks; queries, values and the output have a bias, keys have none."""
+    hidden = width * 8 // 3
+    attention = 4 * width**2 + 3 * width
+    mlp = 2 * _linear(width, hidden) + 2 * hidden + _linear(hidden, width)
+    return _conv(3, width, 16) + POSITIONS * width + blocks * (attention + mlp + 4 * width)
+
+
+def _pyramid(stages: tuple[int, ...], width: int) -> int:
+    return sum(_conv(channels, width, 1) + _conv(width, width, 3) for channels in stages)
+
+
+def _simple_pyramid(channels: int, width: int) -> int:
+    """Two upsamplings with a norm between them, one, none and pooling, each with two convolutions behind it."""
+    half, quarter = channels // 2, channels // 4
+    ends = sum(_normed(inputs, width, 1) + _normed(width, width, 3) for inputs in (quarter, half, channels, channels))
+    return _conv(channels, half, 2) + 2 * half + _conv(half, quarter, 2) + _conv(channels, half, 2) + ends
+
+
+def _proposals(width: int, convs: int) -> int:
+    return convs * _conv(width, width, 3) + _conv(width, 3, 1) + _conv(width, 12, 1)
 
 
 class _Sizes:
@@ -57,7 +81,8 @@ class _Sizes:
         self.words = name.split(".")
         self.methods = set(self.words[5:])
         self.classes = next(CLASSES[word] for word in self.words if word in CLASSES)
-        self.small = "narrow" in self.words
+        self.small = "box" in self.words
+        self.transformer = TRANSFORMERS.get(self.words[1])
         self.cascade = self.words[0].startswith("cascade")
         self.stages = 3 if self.cascade else 1
         self.features = 256 if self.small else 1024
@@ -76,23 +101,32 @@ class _Sizes:
     def boxes(self) -> int:
         """Head, classifier, calibration and regression of all stages."""
         width = 64 if self.small else 256
-        head = _linear(49 * width, self.features) + _linear(self.features, self.features)
+        head = _linear(49 * width, self.features)
+        if self.transformer:
+            head += (1 if self.small else 4) * _normed(width, width, 3)
+        else:
+            head += _linear(self.features, self.features)
         regression = _linear(self.features, 4 if self.cascade else 4 * self.classes)
         return self.stages * (head + self.classifier() + self.calibration() + regression)
 
     def masks(self) -> int:
-        if self.words[0].startswith("faster"):
+        if "mask" not in self.words[0]:
             return 0
         width, convs = (64, 2) if self.small else (256, 4)
         cosine = bool(self.methods & {"normed_mask", "ecm"})
-        return convs * _conv(width, width, 3) + _conv(width, width, 2) + _conv(width, self.classes, 1, bias=not cosine)
+        one = _normed(width, width, 3) if self.transformer else _conv(width, width, 3)
+        return convs * one + _conv(width, width, 2) + _conv(width, self.classes, 1, bias=not cosine)
 
     def trunk(self) -> tuple[int, int]:
         """Backbone, pyramid and proposals, and what of it is frozen."""
+        width = 64 if self.small else 256
+        if self.transformer:
+            net = _transformer(*self.transformer) + _simple_pyramid(self.transformer[0], width)
+            return net + _proposals(width, 2), 0
         if self.small:
-            return _narrow_backbone() + _pyramid_and_proposals((32, 64, 96, 128), 64), 0
+            return _narrow_backbone() + _pyramid((32, 64, 96, 128), width) + _proposals(width, 1), 0
         total, frozen = _published_backbone(self.words[1])
-        return total + _pyramid_and_proposals((256, 512, 1024, 2048), 256), frozen
+        return total + _pyramid((256, 512, 1024, 2048), width) + _proposals(width, 1), frozen
 
 
 def expected_parameters(name: str) -> int:

@@ -21,7 +21,6 @@ from cvpods_ext.report import published
 
 PLAYGROUND = Path(__file__).resolve().parents[1] / "playground"
 FOLDERS = sorted(path.parent for path in PLAYGROUND.rglob("config.py"))
-RESNETS = [folder for folder in FOLDERS if "eva02" not in folder.name]  # the others have published names of their own
 
 
 def each(folders: list[Path]) -> pytest.MarkDecorator:
@@ -128,7 +127,7 @@ def test_config_header_says_how_to_run_it_and_what_to_expect(folder):
     assert "Published:" not in header or "Source:" in header or "nothing" in header
 
 
-@each(RESNETS)
+@each_experiment
 def test_the_header_repeats_the_published_numbers_and_no_others(folder):
     """`bbox AP 20.4, APr 2.1; segm AP 20.7` in the header against the table that reports read."""
     written = {
@@ -177,7 +176,7 @@ PARAMETERS = {
     "mask_rcnn.res50.fpn.lvis.multiscale.disalign.1x": 50_536_001,
     "mask_rcnn.res50.fpn.lvis.multiscale.cos_norm.disalign.1x": 50_534_771,
     "mask_rcnn.res50.fpn.lvisv1.multiscale.1x": 50_387_202,
-}
+}  # those of EVA-02 are in test_eva02_folders.py
 
 
 @each_experiment
@@ -185,7 +184,7 @@ def test_the_model_builds_without_data_or_memory(folder):
     assert built(folder).trained
 
 
-@each(RESNETS)
+@each_experiment
 def test_the_model_has_the_size_that_its_name_says(folder):
     model = built(folder)
     total = sum(model.parameters.values())
@@ -241,7 +240,7 @@ def test_folders_of_two_backbones_differ_in_one_line_of_the_network(row, backbon
     assert all(line.startswith("backbone=resnet_fpn(") for line in changed[0])
 
 
-@each([folder for folder in RESNETS if ".disalign" in folder.name])
+@each([folder for folder in FOLDERS if ".disalign" in folder.name])
 def test_the_second_stage_of_disalign_trains_its_calibration_in_every_stage(folder):
     stages = ("0.", "1.", "2.") if folder.name.startswith("cascade") else ("",)
     calibration = ("logit_scale", "logit_bias", "confidence_layer.weight", "confidence_layer.bias")

@@ -6,6 +6,7 @@ released. Every batch size is the published one; where it does not fit, gradient
 
 from __future__ import annotations
 
+from cvpods_ext.config.bases import DISALIGN_PARAMETERS
 from cvpods_ext.config.override import override
 from cvpods_ext.config.schema import Config
 
@@ -64,14 +65,7 @@ EVA02_O365 = override(
 # Second stage of DisAlign, with its authors' schedule: the calibration of every cascade stage is all that is trained.
 _DISALIGN = dict(
     data=dict(sampler="uniform"),
-    model=dict(
-        score_threshold=0.0001,
-        train_only=(
-            r"roi_heads\.box_predictor\.\d\.logit_scale",
-            r"roi_heads\.box_predictor\.\d\.logit_bias",
-            r"roi_heads\.box_predictor\.\d\.confidence_layer\.(weight|bias)",
-        ),
-    ),
+    model=dict(score_threshold=0.0001, train_only=DISALIGN_PARAMETERS),
 )
 _SGD = dict(drops=(8 / 9,), lr=0.02, batch_size=16, optimizer="sgd", weight_decay=0.0001, layer_decay=1.0)
 EVA02_DISALIGN_LVIS1 = override(EVA02_LVIS1, **_DISALIGN, schedule=dict(**_SGD, iters=9_000, decay_norms=False))

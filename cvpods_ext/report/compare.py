@@ -6,6 +6,7 @@ marked among rows that were measured under the same conditions.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -60,7 +61,8 @@ def _table(entries: Sequence[Entry], dataset: str, task: str, metrics: tuple[str
     several = any(len(entry.runs) > 1 for entry in entries)
     words = ("experiment", "runs") if several else ("experiment",)
     rows = []
-    for entry, label, record in zip(entries, labels(entries), records, strict=True):
+    names = [label + mark for label, mark in zip(labels(entries), _other_limits(records), strict=True)]
+    for entry, label, record in zip(entries, names, records, strict=True):
         first = [Cell(label), Cell(str(len(entry.runs)))] if several else [Cell(label)]
         measured = [measured_cell(entry, task, name) for name in metrics]
         rows.append([*first, *measured, *(published_cell(record, task, name) for name in reported)])
@@ -77,6 +79,14 @@ def _table(entries: Sequence[Entry], dataset: str, task: str, metrics: tuple[str
         text_columns=1,
         notes=tuple(_notes(entries, records, eligible)),
     )
+
+
+def _other_limits(records: Sequence[published.Published | None]) -> list[str]:
+    """For each row "" or, where its source kept another number of detections than most do, that number."""
+    limits = [record.confounders.get("max_detections") if record else None for record in records]
+    known = Counter(limit for limit in limits if limit is not None)
+    usual = known.most_common(1)[0][0] if known else None
+    return ["" if limit in (None, usual) else f" (published with {limit} detections)" for limit in limits]
 
 
 def measured_cell(entry: Entry, task: str, metric: str) -> Cell:

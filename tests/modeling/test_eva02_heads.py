@@ -21,6 +21,7 @@ from cvpods_ext.modeling.losses.ecm import EffectiveClassMarginLoss
 from cvpods_ext.modeling.losses.federated import FederatedLoss
 from cvpods_ext.modeling.losses.grw import GroupReweightedCrossEntropy
 from cvpods_ext.modeling.losses.seesaw import SeesawLoss
+from cvpods_ext.modeling.mask_head import NormalizedMaskPredictor
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.posthoc import LogitShift, norcal
 from cvpods_ext.structures import Batch, PolygonMasks, Targets
@@ -28,6 +29,7 @@ from cvpods_ext.structures import Batch, PolygonMasks, Targets
 CLASSES = 7
 COUNTS = torch.tensor([900.0, 400, 90, 30, 8, 3, 1])
 LINEAR = partial(LinearClassifier, 16, CLASSES)
+FIXED_COSINE = partial(CosineClassifier, 16, CLASSES, learn_scale=False)
 SMALL = replace(
     EVA02,
     box_convs=(8,),
@@ -45,8 +47,8 @@ METHODS = {
     "softmax": (LINEAR, SoftmaxCrossEntropy),
     "disalign": (partial(calibrated, DisAlign, LINEAR), partial(GroupReweightedCrossEntropy, COUNTS)),
     "norcal": (partial(calibrated, partial(LogitShift, shift=norcal(COUNTS)), LINEAR), SoftmaxCrossEntropy),
-    "seesaw": (partial(LINEAR, extra_logits=1), partial(SeesawLoss, CLASSES)),
-    "ecm": (partial(CosineClassifier, 16, CLASSES, learn_scale=False), partial(EffectiveClassMarginLoss, COUNTS)),
+    "seesaw": (partial(FIXED_COSINE, extra_logits=1), partial(SeesawLoss, CLASSES)),
+    "ecm": (FIXED_COSINE, partial(EffectiveClassMarginLoss, COUNTS)),
 }
 
 
@@ -59,6 +61,7 @@ def detector(method="federated", recipe: Recipe = SMALL, **settings):
         backbone=SimplePyramid(eva02_of(Size(16, 2, 2), image_side=64, window=2, global_blocks=(1,)), 8),
         classifier=classifier,
         classification_loss=loss,
+        mask_predictor=NormalizedMaskPredictor(8, CLASSES) if method == "ecm" else None,
         recipe=recipe,
     )
 

@@ -9,7 +9,7 @@ from results_files import write_experiment, write_results
 
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.report.compare import tables
-from cvpods_ext.report.runs import collect
+from cvpods_ext.report.runs import Entry, collect
 
 PUBLISHED = "mask_rcnn.res50.fpn.lvisv1.multiscale.1x"
 
@@ -58,6 +58,17 @@ def test_another_limit_than_the_published_one_is_pointed_out(tmp_path):
     write_results(tmp_path, PUBLISHED, {"AP": 18.0}, max_detections=1000)
     (table,) = tables(collect([tmp_path]), ["segm"])
     assert any("measured with 1000 detections per image, published with 300" in note for note in table.notes)
+
+
+def test_the_row_that_was_published_with_another_limit_says_so():
+    names = [
+        "cascade_mask_rcnn.eva02_L.sfp.lvisv1.lsj1536.rfs.fed.o365.70k",
+        PUBLISHED,
+        "mask_rcnn.res50.fpn.lvisv1.multiscale.rfs.1x",
+        "mine",
+    ]
+    (table,) = tables([Entry(name, "lvis_v1_val") for name in names], ["segm"], ["AP"])
+    assert [row[0] for row in texts(table)] == [f"{names[0]} (published with 1000 detections)", *names[1:]]
 
 
 def test_data_sets_are_never_mixed_and_coco_shows_sizes(tmp_path):

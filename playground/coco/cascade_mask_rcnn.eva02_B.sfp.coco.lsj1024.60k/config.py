@@ -3,7 +3,7 @@
 Paper:     EVA-02, https://arxiv.org/abs/2303.11331
 Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
 Cost:      60,000 iterations of 128 images at up to 1024 px
-Published: bbox AP 55.502; segm AP 47.079
+Published: bbox AP 55.5017; segm AP 47.0794
 Source:    README of EVA-02's detection code (plain NMS, 100 detections per image)
 """
 

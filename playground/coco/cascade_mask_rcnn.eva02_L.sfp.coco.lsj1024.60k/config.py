@@ -3,7 +3,7 @@
 Paper:     EVA-02, https://arxiv.org/abs/2303.11331
 Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
 Cost:      60,000 iterations of 144 images at up to 1024 px
-Published: bbox AP 59.155; segm AP 50.792
+Published: bbox AP 59.155; segm AP 50.7923
 Source:    README of EVA-02's detection code (plain NMS, 100 detections per image)
 """
 

@@ -1,4 +1,4 @@
-"""EVA-02-B under a simple pyramid, cascaded cosine classifiers with the effective class-margin loss."""
+"""EVA-02-B under a simple pyramid, cascaded margins by class counts, cosines for boxes and masks."""
 
 from functools import partial
 
@@ -9,6 +9,7 @@ from cvpods_ext.modeling.backbones.eva02 import eva02
 from cvpods_ext.modeling.classifiers import CosineClassifier
 from cvpods_ext.modeling.eva02_heads import BOX_FEATURES, EVA02
 from cvpods_ext.modeling.losses.ecm import EffectiveClassMarginLoss
+from cvpods_ext.modeling.mask_head import NormalizedMaskPredictor
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.rcnn import RCNN
 
@@ -29,5 +30,6 @@ def build_model(cfg: Config) -> RCNN:
         backbone=SimplePyramid(net),
         classifier=partial(CosineClassifier, BOX_FEATURES, len(counts), learn_scale=False),
         classification_loss=partial(EffectiveClassMarginLoss, counts),
+        mask_predictor=NormalizedMaskPredictor(EVA02.mask_width, len(counts)),
         recipe=EVA02,
     )

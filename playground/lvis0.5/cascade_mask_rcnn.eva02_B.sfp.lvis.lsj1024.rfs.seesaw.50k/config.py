@@ -4,6 +4,7 @@ Paper:     Seesaw loss, https://arxiv.org/abs/2008.10032
 Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
 Cost:      50,000 iterations of 128 images at up to 1024 px
 Published: nothing
+Note:      the loss counts what it has seen; continue with --resume, never from weights alone
 """
 
 from cvpods_ext.config import override

@@ -1,4 +1,4 @@
-"""EVA-02-B under a simple pyramid, cascaded heads with the Seesaw loss."""
+"""EVA-02-B under a simple pyramid, cascaded cosine classifiers with the Seesaw loss."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ from cvpods_ext.config import Config
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.eva02 import eva02
-from cvpods_ext.modeling.classifiers import LinearClassifier
+from cvpods_ext.modeling.classifiers import CosineClassifier
 from cvpods_ext.modeling.eva02_heads import BOX_FEATURES, EVA02
 from cvpods_ext.modeling.losses.seesaw import SeesawLoss
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
@@ -27,7 +27,7 @@ def build_model(cfg: Config) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=SimplePyramid(net),
-        classifier=partial(LinearClassifier, BOX_FEATURES, classes, extra_logits=1),
+        classifier=partial(CosineClassifier, BOX_FEATURES, classes, learn_scale=False, extra_logits=1),
         classification_loss=partial(SeesawLoss, classes),
         recipe=EVA02,
     )

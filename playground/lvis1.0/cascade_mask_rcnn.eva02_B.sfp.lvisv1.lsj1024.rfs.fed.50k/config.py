@@ -3,8 +3,8 @@
 Paper:     EVA-02, https://arxiv.org/abs/2303.11331
 Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
 Cost:      50,000 iterations of 128 images at up to 1024 px
-Published: bbox AP 47.130, APr 36.389, APc 47.981, APf 50.902
-           segm AP 41.358, APr 32.218, APc 42.594, APf 43.995
+Published: bbox AP 47.1304, APr 36.3894, APc 47.9805, APf 50.9023
+           segm AP 41.3575, APr 32.2175, APc 42.5939, APf 43.9947
 Source:    README of EVA-02's detection code (plain NMS, 300 detections per image)
 """
 

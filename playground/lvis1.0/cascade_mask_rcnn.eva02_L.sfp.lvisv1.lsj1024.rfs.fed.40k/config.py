@@ -3,8 +3,8 @@
 Paper:     EVA-02, https://arxiv.org/abs/2303.11331
 Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
 Cost:      40,000 iterations of 128 images at up to 1024 px
-Published: bbox AP 55.287, APr 50.634, APc 56.795, APf 55.648
-           segm AP 48.596, APr 45.544, APc 50.240, APf 48.103
+Published: bbox AP 55.2866, APr 50.6344, APc 56.7946, APf 55.6481
+           segm AP 48.5964, APr 45.5442, APc 50.2401, APf 48.1034
 Source:    README of EVA-02's detection code (plain NMS, 300 detections per image)
 """
 

@@ -3,8 +3,8 @@
 Paper:     EVA-02, https://arxiv.org/abs/2303.11331
 Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
 Cost:      40,000 iterations of 128 images at up to 1536 px
-Published: bbox AP 60.051, APr 53.130, APc 61.713, APf 61.237
-           segm AP 53.510, APr 47.587, APc 55.274, APf 54.144
+Published: bbox AP 60.0506, APr 53.1295, APc 61.7127, APf 61.2374
+           segm AP 53.5098, APr 47.5871, APc 55.2739, APf 54.1442
 Source:    README of EVA-02's detection code (linear Soft-NMS per class, maskness, 300 detections per image)
 """
 

@@ -4,8 +4,8 @@ Paper:     EVA-02, https://arxiv.org/abs/2303.11331
 Run:       pods_train --num-gpus 8; pods_test --num-gpus 8, after
            ../../o365/cascade_rcnn.eva02_L.sfp.o365.lsj1536.in21k.400k
 Cost:      70,000 iterations of 64 images at up to 1536 px
-Published: bbox AP 65.224, APr 59.707, APc 66.848, APf 65.838
-           segm AP 57.321, APr 52.475, APc 58.949, APf 57.634
+Published: bbox AP 65.2244, APr 59.707, APc 66.8476, APf 65.8378
+           segm AP 57.3209, APr 52.4748, APc 58.9491, APf 57.6336
 Source:    README of EVA-02's detection code (EMA, linear Soft-NMS, maskness, 1000 detections per image)
 Note:      1000 detections per image: not comparable with rows of 300
 """
