@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from loss_cases import assert_equals_reference, bce, context_of, lvis
+from safetensors.torch import load_file
 from shared import shared
 
 from cvpods_ext.modeling.losses.base import LossContext
@@ -16,7 +17,7 @@ from cvpods_ext.modeling.losses.federated import FederatedLoss, VerifiedFederate
 from cvpods_ext.structures import Targets
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
-import golden_parity as parity
+from golden_parity import D2Golden
 
 GOLDEN = {"d2_tiny_mask_rcnn": {"fed8": 8, "fed4": 4}, "d2_tiny_cascade_mask_rcnn": {"fed8": 8, "fed4": 4}}
 
@@ -104,7 +105,7 @@ def test_the_weights_equal_the_recorded_ones_of_lvis():
 def test_drawn_classes_equal_the_recorded_runs(folder):
     meta = json.loads(shared(f"golden/{folder}/meta.json").read_text())
     train = np.load(shared(f"golden/{folder}/train.npz"))
-    weights = parity.load_file(shared(f"golden/{folder}/weights.safetensors"))
+    weights = load_file(shared(f"golden/{folder}/weights.safetensors"))
     weights = next(value for name, value in weights.items() if name.endswith("fed_loss_cls_weights"))
     key = next(name for name in meta if name.startswith("train_fed_drawn"))
     checked = 0
@@ -126,9 +127,8 @@ def test_drawn_classes_equal_the_recorded_runs(folder):
 
 @pytest.mark.parametrize("folder", GOLDEN)
 def test_the_loss_equals_the_recorded_runs_of_the_reference_detector(folder):
-    golden = parity.Golden(shared(f"golden/{folder}"))
-    weights = parity.load_file(golden.folder / "weights.safetensors")
-    weights = next(value for name, value in weights.items() if name.endswith("fed_loss_cls_weights"))
+    golden = D2Golden(shared(f"golden/{folder}"))
+    weights = next(value for name, value in golden.weights().items() if name.endswith("fed_loss_cls_weights"))
     checked = 0
     for key, recorded in golden.meta["train_losses"].items():
         sampling, kind, masks = key.split("/")
