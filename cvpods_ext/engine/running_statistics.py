@@ -49,12 +49,13 @@ class RunningStatistics:
         _copy(self._values, self._before)
 
     def finish(self) -> None:
-        """After the last part: all processes take the mean."""
+        """After the last part: all processes take the mean, unless a part spoiled it, whose update is not made either."""
         if not self._values:
             return
         if dist.world_size() > 1:
             torch_dist.all_reduce(self._sum)
         mean = self._sum / (self._parts * dist.world_size())
+        mean = torch.where(mean.isfinite().all(), mean, _flat(self._before))
         pieces = mean.split([value.numel() for value in self._values])
         _copy(self._values, [piece.view_as(v) for piece, v in zip(pieces, self._values, strict=True)])
         for count, before in zip(self._counts, self._counts_before, strict=True):

@@ -18,6 +18,7 @@ from cvpods_ext.engine.replicas import Replica, whole
 from cvpods_ext.engine.running_statistics import RunningStatistics
 from cvpods_ext.engine.state import TrainingState
 from cvpods_ext.engine.watch import LossWatch
+from cvpods_ext.modeling.losses.memory import RememberingLoss, learn
 from cvpods_ext.runtime import dist
 from cvpods_ext.structures import Batch
 
@@ -37,6 +38,7 @@ class Step:
         self.watch = LossWatch(gradient_may_overflow=state.scaler.is_enabled())
         self.recent: deque[tuple[int, list[Batch]]] = deque(maxlen=2)  # what pods_debug would need
         self._statistics = RunningStatistics(state.model)
+        self._remembering = [module for module in state.model.modules() if isinstance(module, RememberingLoss)]
         self._bad = torch.zeros((), device=device)
         self._skips_by_itself = bool(state.optimizer.defaults.get("fused"))
         if self._skips_by_itself and not state.scaler.is_enabled():
@@ -59,6 +61,7 @@ class Step:
             names, values = self._forward_backward(taken[-1].to(self.device), last=part == self.parts - 1)
             total = total + values / self.parts
         self._statistics.finish()
+        learn(self._remembering)
         norm = self._update()
         self.watch.push(iteration, names, total, norm, [i for batch in taken for i in batch.image_ids], stop)
         return {"time": time.perf_counter() - started, "data_time": data_time}

@@ -5,7 +5,11 @@ import torch
 from processes import differences, final_state, losses, train
 from tiny import make_data, make_experiment
 
-LOSS_WITHOUT_MEMORY = "SoftmaxCrossEntropy()"
+LOSSES = {
+    "softmax": "SoftmaxCrossEntropy()",
+    "eqlv2": "EqualizationLossV2(classes)",
+    "seesaw": "SeesawLoss(classes)",
+}
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +19,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory, data):
-    return make_experiment(tmp_path_factory.mktemp("experiment") / "plain", data, LOSS_WITHOUT_MEMORY)
+    return make_experiment(tmp_path_factory.mktemp("experiment") / "plain", data, LOSSES["softmax"])
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +46,19 @@ def test_several_processes_train_as_one_does_by_accumulation(tmp_path, experimen
 def test_two_runs_are_equal_bit_for_bit(tmp_path, experiment, single):
     assert train(experiment, tmp_path / "again") == [0]
     assert differences(tmp_path / "again", single) == []
+
+
+@pytest.mark.parametrize("loss", ["eqlv2", "seesaw"])
+def test_the_memory_of_a_loss_does_not_depend_on_how_the_batch_is_spread(tmp_path, data, loss):
+    experiment = make_experiment(tmp_path / loss, data, LOSSES[loss])
+    outputs = tmp_path / "one", tmp_path / "two"
+    assert train(experiment, outputs[0]) == [0]
+    assert train(experiment, outputs[1], ranks=2) == [0, 0]
+    one, two = map(final_state, outputs)
+    memories = [name for name in one if "/loss." in name]
+    assert any(name.startswith("/model/") for name in memories)
+    assert any(name.startswith("/ema_state/") for name in memories)
+    for name in memories:
+        assert one[name].any(), name
+        torch.testing.assert_close(two[name], one[name], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(*(torch.tensor(losses(output)) for output in outputs), rtol=1e-5, atol=1e-6)

@@ -52,8 +52,9 @@ class Tiny(nn.Module):
         self.blocks = nn.ModuleList(
             [nn.Sequential(nn.Conv2d(a, b, 3, stride=2), nn.BatchNorm2d(b), nn.ReLU()) for a, b in ((3, 8), (8, 16))]
         )
-        self.predictor = nn.Linear(16, classes + 1)
         self.loss = {loss}
+        self.classes = classes
+        self.predictor = nn.Linear(16, classes + 1 + getattr(self.loss, "extra_logits", 0))
         self.batches = 0  # seen by this process
 
     def forward(self, batch):
@@ -65,7 +66,7 @@ class Tiny(nn.Module):
                 x = block(x)
             boxes = target.boxes * x.shape[-1] / image.shape[-1]
             boxes = torch.cat((boxes, torch.rand(4, 2).mul(5).repeat(1, 2) + torch.tensor([0.0, 0.0, 4.0, 4.0])))
-            labels = torch.cat((target.labels, target.labels.new_full((4,), self.predictor.out_features - 1)))
+            labels = torch.cat((target.labels, target.labels.new_full((4,), self.classes)))
             pooled = roi_align(x, [boxes], 1).flatten(1)
             pooled = pooled * (torch.rand_like(pooled) > 0.2)
             losses.append(self.loss(self.predictor(pooled), labels))

@@ -9,20 +9,21 @@ import torch
 from torch import Tensor
 
 from cvpods_ext.modeling.losses.base import LossContext
-from cvpods_ext.modeling.losses.memory import summed_over_processes
+from cvpods_ext.modeling.losses.memory import RememberingLoss
 from cvpods_ext.modeling.losses.sigmoid import SigmoidWithBackgroundLoss, one_hot, weighted_bce
 
 _NO_GRADIENT_YET = 100.0  # the ratio of a class that has received nothing: its weights are then 1
 
 
-class EqualizationLossV2(SigmoidWithBackgroundLoss):
+class EqualizationLossV2(RememberingLoss, SigmoidWithBackgroundLoss):
     """Sigmoid cross entropy whose negatives weigh f(g_c) and positives 1 + alpha (1 - f(g_c)) (equations 4 to 6).
 
-    g_c is the ratio of accumulated positive to negative gradient magnitude of class c, after weighting, over all
-    processes; f(g) = 1 / (1 + exp(-gamma (g - mu))). The background column weighs 1. The accumulated gradients are part
+    g_c is the ratio of accumulated positive to negative gradient magnitude of class c, after weighting, over the steps
+    before this one; f(g) = 1 / (1 + exp(-gamma (g - mu))). The background column weighs 1. The accumulated gradients are part
     of the state dict: a run that continues without them starts its balance over.
     """
 
+    memories = ("positive_gradients", "negative_gradients")
     positive_gradients: Tensor
     negative_gradients: Tensor
 
@@ -41,20 +42,18 @@ class EqualizationLossV2(SigmoidWithBackgroundLoss):
         return 1 + self.alpha * (1 - negative), negative
 
     def forward(self, logits: Tensor, labels: Tensor, context: LossContext | None = None) -> Tensor:
-        """(R, C + 1), (R,) -> scalar, divided by R; in training mode the gradients are remembered."""
+        """(R, C + 1), (R,) -> scalar, divided by R; in training mode the gradients are noted."""
         targets = one_hot(labels, logits.shape[1])
         positive, negative = self.weights()
         weights = torch.where(targets > 0, positive, negative)
         if self.training:
-            self._remember(logits, targets, weights)
+            self._note(logits, targets, weights)
         return weighted_bce(logits, targets, weights)
 
     @torch.no_grad()
-    def _remember(self, logits: Tensor, targets: Tensor, weights: Tensor) -> None:
-        """Add what this batch does to each class: |sigmoid(z) - y|, weighted, summed over rows and processes."""
+    def _note(self, logits: Tensor, targets: Tensor, weights: Tensor) -> None:
+        """What this batch does to each class: |sigmoid(z) - y|, weighted, summed over rows."""
         magnitude = ((logits.float().sigmoid() - targets).abs() * weights)[:, :-1]
-        total = magnitude.sum(dim=0)
         positive = (magnitude * targets[:, :-1]).sum(dim=0)
-        increment = summed_over_processes(torch.stack((positive, total - positive)))
-        self.positive_gradients += increment[0]
-        self.negative_gradients += increment[1]
+        self.note("positive_gradients", positive)
+        self.note("negative_gradients", magnitude.sum(dim=0) - positive)

@@ -12,19 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvpods_ext.modeling.losses.base import ClassificationLoss, LossContext
-from cvpods_ext.modeling.losses.memory import summed_over_processes
+from cvpods_ext.modeling.losses.base import LossContext
+from cvpods_ext.modeling.losses.memory import RememberingLoss
 
 
-class SeesawLoss(ClassificationLoss):
+class SeesawLoss(RememberingLoss):
     """Cross entropy of z_j + ln S_ij over the classes for foreground RoIs of class i, plus one of object against not.
 
-    S_ij = min(1, N_j / N_i)^p * max(1, s_j / s_i)^q (equations 4 to 6): mitigation by the numbers N of RoIs seen so
-    far, compensation by the softmax s, through which no gradient flows. Both parts are divided by R. N is part of the
-    state dict and summed over processes. The classifier needs `extra_logits` more columns.
+    S_ij = min(1, N_j / N_i)^p * max(1, s_j / s_i)^q (equations 4 to 6): mitigation by the numbers N of RoIs seen
+    before this step (the paper counts the RoIs at hand as well, of which an accumulated batch does not know all),
+    compensation by the softmax s, through which no gradient flows. Both parts are divided by R. N is part of the state
+    dict. The classifier needs `extra_logits` more columns.
     """
 
     extra_logits = 1
+    memories = ("seen",)
     seen: Tensor
 
     def __init__(self, num_classes: int, p: float = 0.8, q: float = 2.0, smallest_score: float = 0.01) -> None:
@@ -34,14 +36,14 @@ class SeesawLoss(ClassificationLoss):
         self.register_buffer("seen", torch.zeros(num_classes))
 
     def forward(self, logits: Tensor, labels: Tensor, context: LossContext | None = None) -> Tensor:
-        """(R, C + 2), (R,) -> scalar; in training mode the labels are counted first."""
+        """(R, C + 2), (R,) -> scalar; in training mode the labels are noted."""
         logits = logits.float()
         classes, objectness = logits[:, : self.num_classes], logits[:, self.num_classes :]
         is_object = labels < self.num_classes
         if self.training:
             counts = torch.zeros(self.num_classes + 1, device=labels.device)
             counts.scatter_add_(0, labels, torch.ones_like(labels, dtype=counts.dtype))
-            self.seen += summed_over_processes(counts)[:-1]
+            self.note("seen", counts[:-1])
         own = torch.where(is_object, labels, 0)
         seesawed = classes + self.log_factors(classes.detach(), own)
         loss = F.cross_entropy(seesawed, own, reduction="none") * is_object

@@ -4,6 +4,8 @@ import pytest
 import torch
 from loss_cases import COUNTS, LOSSES, columns, context_of, example
 
+from cvpods_ext.modeling.losses.memory import learn
+
 MEMORIES = {"eqlv2": ["positive_gradients", "negative_gradients"], "seesaw": ["seen"]}
 
 
@@ -104,6 +106,7 @@ def test_a_resumed_run_continues_with_the_same_memory(name):
     loss = LOSSES[name](COUNTS)
     for seed in range(5):
         loss(*example(loss, seed=seed))
+        learn([loss])
     resumed = LOSSES[name](COUNTS)
     fresh = LOSSES[name](COUNTS)
     resumed.load_state_dict(loss.state_dict())
@@ -116,10 +119,12 @@ def test_a_resumed_run_continues_with_the_same_memory(name):
 def test_evaluating_a_loss_leaves_its_memory_alone(name):
     loss = LOSSES[name](COUNTS)
     loss(*example(loss))
+    learn([loss])
     before = {key: value.clone() for key, value in loss.state_dict().items()}
     assert any(value.any() for value in before.values())
     loss.eval()
     loss(*example(loss, seed=1))
+    learn([loss])
     assert all(torch.equal(value, before[key]) for key, value in loss.state_dict().items())
 
 

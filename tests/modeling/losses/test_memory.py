@@ -1,62 +1,76 @@
-"""Memories of two processes are the sum of what both saw."""
+"""A memory learns once a step, the same however the batch was spread."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from loss_cases import example
 
 from cvpods_ext.modeling.losses.eqlv2 import EqualizationLossV2
-from cvpods_ext.modeling.losses.memory import summed_over_processes
+from cvpods_ext.modeling.losses.memory import learn
 from cvpods_ext.modeling.losses.seesaw import SeesawLoss
+
+STEPS = 3
 
 WORKER = """
 import sys
 import torch
 import torch.distributed as dist
 sys.path.insert(0, {here!r})
-from loss_cases import example
-from cvpods_ext.modeling.losses.eqlv2 import EqualizationLossV2
-from cvpods_ext.modeling.losses.seesaw import SeesawLoss
+from test_memory import STEPS, losses, train
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method="file://{store}", rank=rank, world_size=2)
-losses = [EqualizationLossV2(6), SeesawLoss(6)]
-for step in range(2):
-    for loss in losses:
-        loss(*example(loss, seed=2 * step + rank))
-torch.save([loss.state_dict() for loss in losses], "{out}" + str(rank))
+made = losses()
+values = [train(made, [2 * step + rank]) for step in range(STEPS)]
+torch.save([values, [loss.state_dict() for loss in made]], "{out}" + str(rank))
 dist.destroy_process_group()
 """
 
 
-def test_two_processes_keep_one_memory(tmp_path):
+def losses():
+    return [EqualizationLossV2(6), SeesawLoss(6)]
+
+
+def train(made, seeds):
+    """One step whose parts are the examples of `seeds`; the values of all parts."""
+    values = [[loss(*example(loss, seed=seed)).item() for loss in made] for seed in seeds]
+    learn(made)
+    return values
+
+
+def test_two_processes_remember_what_one_does_by_accumulation(tmp_path):
     code = WORKER.format(here=str(Path(__file__).parent), store=tmp_path / "store", out=tmp_path / "rank")
     workers = [subprocess.Popen([sys.executable, "-c", code, str(rank)]) for rank in range(2)]
     assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
-    first, second = (torch.load(tmp_path / f"rank{rank}") for rank in range(2))
-    for mine, theirs in zip(first, second, strict=True):
+    values, memories = zip(*(torch.load(tmp_path / f"rank{rank}") for rank in range(2)), strict=True)
+    for mine, theirs in zip(*memories, strict=True):
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
-    seesaw = SeesawLoss(6)
-    for seed in range(4):
-        seesaw(*example(seesaw, seed=seed))
-    assert torch.equal(first[1]["seen"], seesaw.seen)
-    # EQLv2: at the start both processes weigh by 1, so the first step is the plain sum.
-    eql = [EqualizationLossV2(6) for _ in range(2)]
-    for seed, loss in enumerate(eql):
-        loss(*example(loss, seed=seed))
-    one = EqualizationLossV2(6)
-    one.positive_gradients += eql[0].positive_gradients + eql[1].positive_gradients
-    one.negative_gradients += eql[0].negative_gradients + eql[1].negative_gradients
-    steps = []
-    for seed in (2, 3):
-        copy = EqualizationLossV2(6)
-        copy.load_state_dict(one.state_dict())
-        copy(*example(copy, seed=seed))
-        steps.append(copy.negative_gradients - one.negative_gradients)
-    torch.testing.assert_close(first[0]["negative_gradients"], one.negative_gradients + steps[0] + steps[1])
+    one = losses()
+    for step in range(STEPS):
+        both = train(one, [2 * step, 2 * step + 1])
+        assert both == pytest.approx(torch.tensor([values[0][step][0], values[1][step][0]]).numpy(), rel=1e-6)
+    for loss, memory in zip(one, memories[0], strict=True):
+        assert memory.keys() == set(loss.memories)
+        for name, value in memory.items():
+            torch.testing.assert_close(value, loss.get_buffer(name), rtol=1e-6, atol=0)
+            assert value.sum() > 0
 
 
-def test_a_single_process_sums_nothing():
-    increment = torch.ones(2)
-    assert summed_over_processes(increment) is increment
+def test_a_step_without_any_forward_pass_teaches_nothing():
+    made = losses()
+    learn(made)
+    assert all(not loss.get_buffer(name).any() for loss in made for name in loss.memories)
+
+
+def test_a_step_that_is_not_finite_teaches_nothing():
+    made = losses()
+    train(made, [0])
+    before = [loss.state_dict()[name].clone() for loss in made for name in loss.memories]
+    for loss in made:
+        logits, labels, context = example(loss, seed=1)
+        loss(logits * float("nan"), labels, context)
+    learn(made)
+    after = [loss.get_buffer(name) for loss in made for name in loss.memories]
+    assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))

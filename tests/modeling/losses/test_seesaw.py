@@ -5,6 +5,7 @@ import pytest
 import torch
 from loss_cases import COUNTS, assert_equals_reference, cross_entropy, example
 
+from cvpods_ext.modeling.losses.memory import learn
 from cvpods_ext.modeling.losses.seesaw import SeesawLoss
 
 
@@ -50,11 +51,14 @@ def test_compensation_is_limited_by_the_smallest_score():
     assert factor.tolist() == [[0, pytest.approx(2 * np.log(100), rel=1e-5)]]
 
 
-def test_labels_are_counted_before_the_loss_uses_them_and_background_is_not():
+def test_the_labels_of_a_step_count_from_the_next_one_on_and_background_never():
     loss = SeesawLoss(3)
     loss(torch.zeros(6, 5), torch.tensor([0, 0, 2, 3, 3, 3]))
-    assert loss.seen.tolist() == [2, 0, 1]
-    loss(torch.zeros(1, 5), torch.tensor([1]))
+    loss(torch.zeros(1, 5), torch.tensor([1]))  # another part of the same step
+    assert loss.seen.tolist() == [0, 0, 0]
+    learn([loss])
+    assert loss.seen.tolist() == [2, 1, 1]
+    learn([loss])
     assert loss.seen.tolist() == [2, 1, 1]
 
 
