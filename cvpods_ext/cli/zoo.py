@@ -13,6 +13,7 @@ from cvpods_ext.errors import ConfigError
 
 EXAMPLES = """\
   pods_zoo                                       every method, three seeds, hours on two CPU cores
+  pods_zoo --jobs 2                              two experiments at a time, faster than one after another
   pods_zoo --device cuda                         the same on one GPU
   pods_zoo --keep benchmarks/zoo                 keep the results files and the table
   pods_zoo --only fed seesaw norcal --seeds 1    some methods; what they start from is trained as well
@@ -24,6 +25,9 @@ def main() -> None:
     flags = parser("pods_zoo", "Compare every long-tail method of playground/mini on synthetic photos.", EXAMPLES)
     flags.add_argument("--seeds", type=int, default=3, metavar="N", help="repeat with seeds 0 to N - 1 (default: 3)")
     flags.add_argument("--only", nargs="+", default=[], metavar="METHOD", help="these methods, e.g. fed seesaw")
+    flags.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="experiments side by side, sharing the processors (default: 1)"
+    )
     flags.add_argument("--device", choices=("cuda", "cpu"), default="cpu", help="default: cpu")
     flags.add_argument("--keep", type=Path, metavar="FOLDER", help="copy the results files and the table there")
     flags.add_argument("--list", action="store_true", help="show what would be run, in order, and stop")
@@ -41,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.list:
         print("\n".join(folder.name for folder in folders))
         return
-    results = mini_runs.run(folders, arguments.seeds, arguments.device, arguments.overrides)
+    results = mini_runs.run(folders, arguments.seeds, arguments.device, arguments.overrides, arguments.jobs)
     mini_runs.compare(results, arguments.keep)
     print(f"\n{len(folders)} experiments, {arguments.seeds} seeds: {(time.monotonic() - started) / 60:.1f} minutes")
 

@@ -82,6 +82,7 @@ MINI = override(
         pixel_mean=(123.675, 116.28, 103.53),
         pixel_std=(58.395, 57.12, 57.375),
         init="experiment:mask_rcnn.narrow.fpn64.box.96.trunk",
+        init_skip=("cls_score",),  # every method starts its classifier by itself; the trunk's is one of a softmax
         detections_per_image=100,  # of about four objects; the time of a test is proportional to it
     ),
     schedule=dict(iters=400, warmup_iters=50, batch_size=8, images_per_device=8, clip_norm=5.0),

@@ -47,6 +47,7 @@ class Model:
     """Where weights come from, what is trained, and what counts as a detection. Layers are in net.py."""
 
     init: str = "none"  # a file, detectron2://..., experiment:<name>, or none
+    init_skip: tuple[str, ...] = ()  # regular expressions of tensors that are not taken from init
     train_only: tuple[str, ...] = ()  # regular expressions of parameter names; () trains what net.py left trainable
     pixel_mean: tuple[float, float, float] = (103.53, 116.28, 123.675)  # in the order of data.channels
     pixel_std: tuple[float, float, float] = (1.0, 1.0, 1.0)

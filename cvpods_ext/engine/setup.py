@@ -36,7 +36,7 @@ def initial_weights(model: nn.Module, experiment: Experiment) -> bool:
     if path is None:
         logger.info("training from scratch (model.init=%s)", init)
         return False
-    report = load_into(model, read(path), source=str(path))
+    report = load_into(model, read(path), source=str(path), skip=experiment.config.model.init_skip)
     logger.info("%s", report.summary())
     return True
 

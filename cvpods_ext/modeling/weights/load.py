@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from cvpods_ext.errors import WeightsError
+from cvpods_ext.errors import ConfigError, WeightsError
 from cvpods_ext.modeling.weights.keys import EXPECTATIONS, match_suffixes, translate
 from cvpods_ext.modeling.weights.reader import Checkpoint
 from cvpods_ext.modeling.weights.report import LoadReport, Mismatch, grouped
@@ -19,12 +19,15 @@ from cvpods_ext.modeling.weights.surgery import class_count_note
 _SILENT = re.compile(r"(^|\.)(cell_anchors\.\d+|pixel_mean|pixel_std|num_batches_tracked|rope\w*\.freqs_(cos|sin))$")
 
 
-def load_into(model: nn.Module, checkpoint: Checkpoint | Mapping[str, Tensor], source: str) -> LoadReport:
+def load_into(
+    model: nn.Module, checkpoint: Checkpoint | Mapping[str, Tensor], source: str, skip: Sequence[str] = ()
+) -> LoadReport:
     """Load what fits into `model`, whatever program wrote it, and report what did not.
 
     Names are translated by family, then matched exactly or by their longest suffix. A tensor of another shape is left
     out; shapes that differ only in dimensions of size 1 are reshaped, and the patch kernels and position tables of
-    transformers resampled. `source` is named in reports and errors.
+    transformers resampled. Tensors of the model whose names a regular expression of `skip` finds keep their values.
+    `source` is named in reports and errors.
     WeightsError, with the model unchanged, if nothing fits or a name is ambiguous.
     """
     if not isinstance(checkpoint, Checkpoint):
@@ -39,6 +42,9 @@ def load_into(model: nn.Module, checkpoint: Checkpoint | Mapping[str, Tensor], s
         matches = match_suffixes(ours, theirs, _same_but_for_ones)
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from None
+    used = set(matches.values())
+    for name in _found(skip, ours):
+        matches.pop(name, None)
     fitting, reshaped, skipped = _split_by_shape(matches, translated, ours)
     if not fitting:
         raise WeightsError(_nothing_fits(source, translated, ours, skipped))
@@ -48,7 +54,6 @@ def load_into(model: nn.Module, checkpoint: Checkpoint | Mapping[str, Tensor], s
     notes += _fit_frozen_norms(model, fitting, versions)
     notes += class_count_note(skipped)
     model.load_state_dict(fitting, strict=False)
-    used = set(matches.values())
     return LoadReport(
         source=source,
         loaded=[name for name in ours if name in fitting],
@@ -58,6 +63,15 @@ def load_into(model: nn.Module, checkpoint: Checkpoint | Mapping[str, Tensor], s
         skipped=[mismatch for mismatch in skipped if not _SILENT.search(mismatch.name)],
         notes=notes,
     )
+
+
+def _found(patterns: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Names that one of the patterns finds; a pattern that finds none is a mistake and a ConfigError."""
+    names = list(names)
+    for pattern in patterns:
+        if not any(re.search(pattern, name) for name in names):
+            raise ConfigError(f"model.init_skip={pattern!r} matches no tensor of the model, such as {names[0]}")
+    return [name for name in names if any(re.search(pattern, name) for pattern in patterns)]
 
 
 def _same_but_for_ones(ours: torch.Size, theirs: torch.Size) -> bool:

@@ -11,6 +11,6 @@ from cvpods_ext.config.bases import MINI as BASE
 
 config = override(
     BASE,
-    model=dict(init="experiment:mask_rcnn.narrow.fpn64.box.96.plain", train_only=DISALIGN_PARAMETERS),
+    model=dict(init="experiment:mask_rcnn.narrow.fpn64.box.96.plain", init_skip=(), train_only=DISALIGN_PARAMETERS),
     schedule=dict(iters=100, drops=(8 / 9,)),
 )

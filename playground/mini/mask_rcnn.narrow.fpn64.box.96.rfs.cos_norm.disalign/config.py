@@ -12,6 +12,8 @@ from cvpods_ext.config.bases import MINI as BASE
 
 config = override(
     BASE,
-    model=dict(init="experiment:mask_rcnn.narrow.fpn64.box.96.rfs.cos_norm", train_only=DISALIGN_PARAMETERS),
+    model=dict(
+        init="experiment:mask_rcnn.narrow.fpn64.box.96.rfs.cos_norm", init_skip=(), train_only=DISALIGN_PARAMETERS
+    ),
     schedule=dict(iters=100, drops=(8 / 9,)),
 )

@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 from weight_cases import caffe2_resnet, model_of, published_shapes
 
-from cvpods_ext.errors import WeightsError
+from cvpods_ext.errors import ConfigError, WeightsError
 from cvpods_ext.modeling.weights import Checkpoint, load_into, read
 from cvpods_ext.modeling.weights.report import LoadReport, grouped
 
@@ -238,3 +238,19 @@ def test_a_summary_fits_on_one_screen_whatever_is_missing():
     names = [f"m{i}.n{j}.weight" for i in range(40) for j in range(40)]
     report = LoadReport("x", [], missing=names, unexpected=names)
     assert len(report.summary().splitlines()) <= 2 * 14 + 1
+
+
+def test_tensors_that_skip_finds_keep_their_values_and_are_reported():
+    state = golden().state
+    model = blank(state)
+    report = load_into(model, state, "x", skip=(r"cls_score",))
+    kept = [name for name in state if "cls_score" in name]
+    assert sorted(report.missing) == sorted(kept)
+    assert not report.unexpected
+    assert all((model.state_dict()[name] == 0.5).all() for name in kept)
+    assert_holds(model, state, [name for name in state if name not in kept])
+
+
+def test_a_skip_that_finds_nothing_is_an_error_that_names_it():
+    with pytest.raises(ConfigError, match=r"init_skip='cls_skore' matches no tensor"):
+        load_into(nn.Linear(2, 1), nn.Linear(2, 1).state_dict(), "x", skip=("cls_skore",))
