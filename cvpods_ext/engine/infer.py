@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +21,26 @@ from cvpods_ext.data.catalog import resolve
 from cvpods_ext.data.loader import test_batches
 from cvpods_ext.engine.checkpoint import CheckpointFolder
 from cvpods_ext.errors import WeightsError
-from cvpods_ext.evaluation.detections import ShardWriter, completed_image_ids, read_shard_metadata, shard_files
+from cvpods_ext.evaluation.detections import (
+    SHARD_IMAGES,
+    ShardWriter,
+    completed_image_ids,
+    read_shard_metadata,
+    shard_files,
+)
+from cvpods_ext.evaluation.follow import following
+from cvpods_ext.modeling.postprocess import RawDetections, finish
 from cvpods_ext.modeling.weights.load import load_into
 from cvpods_ext.modeling.weights.reader import read
 from cvpods_ext.runtime import dist
 from cvpods_ext.runtime.files import sha256_of
 from cvpods_ext.runtime.progress import track
+from cvpods_ext.structures import Batch, Detections, Targets
 
 logger = logging.getLogger(__name__)
+
+_FINISHING_THREADS = 4
+_IMAGES_WAITING = 16  # bounds what is finished but not written, or computed but not finished
 
 
 def weights_to_test(experiment: Experiment, given: str | None) -> Path:
@@ -74,15 +91,63 @@ def infer(device: torch.device, experiment: Experiment, weights: Path, settings:
     model.to(device).eval()
 
     config = experiment.config
-    category_ids = load_annotations(resolve(config.data.test, experiment.folder)).category_ids.tolist()
+    files = resolve(config.data.test, experiment.folder)
+    category_ids = load_annotations(files).category_ids.tolist()
     batches = test_batches(
         config, experiment.folder, dist.rank(), dist.world_size(), skip_image_ids=completed_image_ids(folder)
     )
-    with ShardWriter(folder, dist.rank(), settings) as writer, torch.inference_mode():
-        for batch in track(batches, "testing", disable=not dist.is_main()):
-            for detections in model(batch.to(device)):
-                writer.add(detections, category_ids)
+    watched = track(batches, "testing", disable=not dist.is_main())
+    with (
+        _evaluating_beside(experiment, files.annotations, folder, len(batches)),
+        ShardWriter(folder, dist.rank(), settings) as writer,
+    ):
+        for detections in detections_of(model, watched, device):
+            writer.add(detections, category_ids)
+    # The evaluation follows in one process; the others end here instead of waiting for it.
     dist.barrier()
+
+
+def detections_of(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> Iterator[Detections]:
+    """Detections of every image, in order; while the device computes a batch, threads finish the ones before it.
+
+    A model without `detect` gives final detections itself. An error in a thread is raised here, at its image.
+    """
+    detect = getattr(model, "detect", model)
+    pool = ThreadPoolExecutor(_finishing_threads())
+    waiting: deque[Future[Detections]] = deque()
+    try:
+        for batch in batches:
+            with torch.inference_mode():
+                found = detect(batch.to(device))
+            waiting.extend(pool.submit(_finish, *pair) for pair in zip(found, batch.targets, strict=True))
+            while waiting and (waiting[0].done() or len(waiting) > _IMAGES_WAITING):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _finish(raw: RawDetections | Detections, target: Targets) -> Detections:
+    if isinstance(raw, Detections):
+        return raw
+    with torch.inference_mode():  # the mode belongs to a thread
+        return finish(raw, target)
+
+
+def _finishing_threads() -> int:
+    share = len(os.sched_getaffinity(0)) // dist.processes_on_this_machine()
+    return max(1, min(_FINISHING_THREADS, share))
+
+
+def _evaluating_beside(
+    experiment: Experiment, annotations: Path, folder: Path, num_batches: int
+) -> AbstractContextManager[None]:
+    """Evaluation of shards as they are completed, by rank 0 if there is more to infer than what fits in one shard."""
+    test = experiment.config.test
+    if not dist.is_main() or test.evaluator != "own" or num_batches <= SHARD_IMAGES:
+        return nullcontext()
+    return following(annotations, folder, test.tasks, test.max_detections)
 
 
 def _load_all(model: nn.Module, weights: Path, ema: bool) -> None:

@@ -2,7 +2,8 @@
 
 Rare groups rest on categories that are seen in a single image, so resampling images alone says little about them; and
 two models are compared on the same draws, since most of the variation is common to both.
-Shapes: B = resamples, I = images, K = categories, U = detections that are a true positive at some threshold.
+Shapes: B = resamples, I = images, K = categories, T = IoU thresholds, U = detections that are a true positive at some
+threshold.
 """
 
 from __future__ import annotations
@@ -17,10 +18,8 @@ import numpy as np
 from scipy import sparse, stats
 
 from cvpods_ext.evaluation.match_table import MatchTable
-from cvpods_ext.evaluation.protocol import IOU_THRESHOLDS, RECALL_POINTS
+from cvpods_ext.evaluation.protocol import RECALL_POINTS
 
-T = len(IOU_THRESHOLDS)
-_ALL_AREAS = np.uint64((1 << T) - 1)  # bits of the ten thresholds over all areas
 _ROUNDING = 1e-4  # of 100 * recall in float32
 _ABOVE_HUNDREDTH = (np.arange(101) / 100 < RECALL_POINTS).astype(np.float32)
 _RESAMPLES_AT_ONCE = 250  # keeps the arrays of a category within the processor's cache
@@ -90,8 +89,9 @@ class _Pieces:
     @classmethod
     def of(cls, table: MatchTable) -> _Pieces:
         judged, count = table.judged, np.arange(table.num_categories + 1)
-        hits, misses = judged.hits & _ALL_AREAS, judged.misses & _ALL_AREAS
-        plain = misses == _ALL_AREAS
+        all_areas = table.criteria.area_bits[0]
+        hits, misses = judged.hits & all_areas, judged.misses & all_areas
+        plain = misses == all_areas
         special = np.flatnonzero(~plain & ((hits | misses) != 0))
         after = np.searchsorted(special, np.flatnonzero(plain))  # the next special detection in the ranking
         errors = np.flatnonzero(plain)[after < len(special)]
@@ -100,7 +100,7 @@ class _Pieces:
         shape = (len(special), len(table.image_ids))
         ones = np.ones(int(same.sum()), dtype=np.float32)
         between = sparse.csr_matrix((ones, (after[same], judged.image[errors[same]])), shape=shape)
-        bits = np.arange(T, dtype=np.uint64)
+        bits = np.arange(len(table.criteria.thresholds), dtype=np.uint64)
         counted = np.flatnonzero(table.objects.counted & np.uint64(1))
         by_category = counted[np.argsort(table.objects.category[counted], kind="stable")]
         return cls(
@@ -126,7 +126,8 @@ def _category_aps(pieces: _Pieces, weights: np.ndarray, category: int) -> np.nda
     all_judged = plain + np.cumsum(own, axis=0)
     points_per_object = 100.0 / np.maximum(total, 1.0)
     area = np.zeros(weights.shape[1])
-    for threshold in range(T):
+    thresholds = pieces.hits.shape[1]
+    for threshold in range(thresholds):
         hits = pieces.hits[rows, threshold]
         judged, at = pieces.judged[rows, threshold], np.flatnonzero(hits)
         ranked = all_judged if judged.all() else plain + np.cumsum(own * judged[:, None], axis=0)
@@ -135,7 +136,7 @@ def _category_aps(pieces: _Pieces, weights: np.ndarray, category: int) -> np.nda
         np.maximum.accumulate(precision[::-1], axis=0, out=precision[::-1])
         reached = _recall_points_reached(right * points_per_object)
         area += np.einsum("ub,ub->b", precision, np.diff(reached, axis=0, prepend=0))
-    return np.where(total > 0, area / (T * 101), np.nan)
+    return np.where(total > 0, area / (thresholds * 101), np.nan)
 
 
 def _recall_points_reached(hundredths: np.ndarray) -> np.ndarray:

@@ -9,21 +9,35 @@ from __future__ import annotations
 import numpy as np
 
 from cvpods_ext.evaluation.match_table import Judged, Objects
-from cvpods_ext.evaluation.protocol import AREA_NAMES, IOU_THRESHOLDS, RECALL_POINTS, Curves
+from cvpods_ext.evaluation.protocol import OFFICIAL, RECALL_POINTS, Criteria, Curves
 
-T, R, A = len(IOU_THRESHOLDS), len(RECALL_POINTS), len(AREA_NAMES)
+R = len(RECALL_POINTS)
 
 
-def counted_objects(objects: Objects, num_categories: int) -> np.ndarray:
+def counted_objects(objects: Objects, num_categories: int, criteria: Criteria = OFFICIAL) -> np.ndarray:
     """(K, A) how many annotations count in each area range."""
-    first_bits = (objects.counted[:, None] >> np.arange(0, A * T, T, dtype=np.uint64)) & np.uint64(1)
-    counts = [np.bincount(objects.category, weights=first_bits[:, area], minlength=num_categories) for area in range(A)]
-    return np.stack(counts, axis=1).astype(np.int64)
+    counts = [
+        np.bincount(objects.category[(objects.counted & bits) > 0], minlength=num_categories)
+        for bits in criteria.area_bits
+    ]
+    return np.stack(counts, axis=1)
 
 
-def curves(judged: Judged, objects: Objects, num_categories: int, thresholds: int = T, areas: int = A) -> Curves:
-    """Precision (T, R, K, A) and recall (T, K, A) of the first thresholds and areas; -1 where no annotation counts."""
-    counts = counted_objects(objects, num_categories)
+def curves(
+    judged: Judged,
+    objects: Objects,
+    num_categories: int,
+    criteria: Criteria = OFFICIAL,
+    *,
+    thresholds: int | None = None,
+    areas: int | None = None,
+) -> Curves:
+    """Precision (T, R, K, A) and recall (T, K, A); -1 where no annotation counts.
+
+    `criteria` are those that the bits stand for; only the first `thresholds` and `areas` of them if given.
+    """
+    thresholds, areas = thresholds or len(criteria.thresholds), areas or len(criteria.areas)
+    counts = counted_objects(objects, num_categories, criteria)
     precision = np.full((thresholds, R, num_categories, areas), -1.0)
     recall = np.full((thresholds, num_categories, areas), -1.0)
     starts = np.searchsorted(judged.category, np.arange(num_categories + 1))
@@ -31,7 +45,7 @@ def curves(judged: Judged, objects: Objects, num_categories: int, thresholds: in
         present = np.flatnonzero(counts[:, area])
         needed = needed_hits(counts[present, area])
         for threshold in range(thresholds):
-            bit = np.uint64(area * T + threshold)
+            bit = np.uint64(area * len(criteria.thresholds) + threshold)
             hit = np.flatnonzero((judged.hits >> bit) & np.uint64(1))
             errors = np.cumsum((judged.misses >> bit) & np.uint64(1), dtype=np.int64)
             at, reached = _precision(hit, errors, starts, present, needed)
@@ -73,11 +87,11 @@ def _precision(
 
 
 def recall_of_best(judged: Judged, objects: Objects, num_categories: int, limit: int) -> np.ndarray:
-    """(T, K) recall over all areas when only the `limit` best detections of each cell count; -1 as in `curves`."""
+    """(T, K) official recall over all areas if only the `limit` best detections of a cell count; -1 as in `curves`."""
     counts = counted_objects(objects, num_categories)[:, 0]
     best = judged.rank < limit
-    recall = np.full((T, num_categories), -1.0)
-    for threshold in range(T):
+    recall = np.full((len(OFFICIAL.thresholds), num_categories), -1.0)
+    for threshold in range(len(recall)):
         hit = ((judged.hits >> np.uint64(threshold)) & np.uint64(1)).astype(bool) & best
         found = np.bincount(judged.category[hit], minlength=num_categories)
         recall[threshold] = np.where(counts > 0, found / np.maximum(counts, 1), -1.0)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BOX_COLUMNS = ("x", "y", "w", "h")
 MASK_COLUMNS = ("rle_counts", "rle_height", "rle_width")
+SHARD_IMAGES = 500  # by default; what a crash may lose
 _NAME = re.compile(r"detections-(\d+)-(\d+)\.parquet")
 
 
@@ -61,7 +62,7 @@ class ShardWriter:
     evaluated as one result.
     """
 
-    def __init__(self, folder: Path, rank: int, settings: dict[str, Any], shard_images: int = 500) -> None:
+    def __init__(self, folder: Path, rank: int, settings: dict[str, Any], shard_images: int = SHARD_IMAGES) -> None:
         self._folder, self._rank, self._settings = Path(folder), rank, settings
         self._shard_images = shard_images
         self._refuse_other_settings()

@@ -16,7 +16,7 @@ from cvpods_ext.evaluation.ground_truth import GroundTruth
 from cvpods_ext.evaluation.match_table import MatchTable
 from cvpods_ext.evaluation.matches import match_table
 from cvpods_ext.evaluation.protocol import TASKS, Curves, Metrics, coco_recalls, needs_masks, summarise
-from cvpods_ext.evaluation.selection import COCO_LIMIT, Limit
+from cvpods_ext.evaluation.selection import COCO_LIMIT, Limit, limit_of
 
 Evaluator = Literal["own", "hotcoco", "lvis"]
 
@@ -52,7 +52,7 @@ def evaluate(
     gt = ground_truth.load(annotations_json, masks=any(map(needs_masks, tasks)), train_image_counts=train_image_counts)
     if "bbox" in tasks:
         _require_boxes(gt)
-    limit = Limit(per_image=max_detections) if gt.federated else COCO_LIMIT
+    limit = limit_of(gt.federated, max_detections)
     settings = {
         "evaluator": "pycocotools" if evaluator == "lvis" and not gt.federated else evaluator,
         "protocol": "lvis" if gt.federated else "coco",

@@ -12,8 +12,9 @@ import numpy as np
 
 from cvpods_ext.evaluation.detections import DetectionTable
 from cvpods_ext.evaluation.ground_truth import GroundTruth
-from cvpods_ext.evaluation.matching import EVERY, match, outside
+from cvpods_ext.evaluation.matching import match, outside
 from cvpods_ext.evaluation.overlaps import Pairs, detection_shapes, overlapping_pairs
+from cvpods_ext.evaluation.protocol import OFFICIAL, Criteria
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,9 @@ class Judged:
     """Detections in the order in which a category ranks them: by category, falling score, image, file order.
 
     row (N,) int64 place in the shards, in the order of `shard_files`; image, category (N,) int32 positions; score,
-    area (N,); rank (N,) int32 place in its cell, from 0; hits and misses (N,) uint64 bits (area * 10 + threshold) of
-    true and false positives, neither where the detection is not judged; partner (N,) int32 the annotation at IoU 0.5
-    over all areas, -1 for none.
+    area (N,); rank (N,) int32 place in its cell, from 0; hits and misses (N,) uint64, the bits of `protocol.Criteria`
+    in which it is a true and a false positive, neither where it is not judged; partner (N,) int32 the annotation at
+    the first threshold (IoU 0.5) over all areas, -1 for none.
     """
 
     row: np.ndarray
@@ -56,7 +57,9 @@ class Objects:
 
 @dataclass(frozen=True)
 class MatchTable:
-    """Judged detections and objects of a task; image_ids (I,), category_ids, names and frequency (K,) of the split."""
+    """Judged detections and objects of a task; image_ids (I,), category_ids, names and frequency (K,) of the split;
+    the criteria that the bits stand for.
+    """
 
     judged: Judged
     objects: Objects
@@ -64,6 +67,7 @@ class MatchTable:
     category_ids: np.ndarray
     category_names: list[str]
     frequency: np.ndarray
+    criteria: Criteria = OFFICIAL
 
     @property
     def num_categories(self) -> int:
@@ -82,17 +86,18 @@ class Candidates:
     pairs: Pairs
 
 
-def gather(gt: GroundTruth, table: DetectionTable, rows: np.ndarray, task: str) -> Candidates:
+def gather(gt: GroundTruth, table: DetectionTable, rows: np.ndarray, task: str, lowest: float) -> Candidates:
     """Detections `rows` of `table`, ordered by cell and falling score, with everything that matching needs.
 
-    `rows` must come by falling score within each image. LVIS drops detections of area 0, COCO keeps them.
+    `rows` must come by falling score within each image; pairs below an IoU of `lowest` are left out. LVIS drops
+    detections of area 0, COCO keeps them.
     """
     keys = gt.cells(table.image_ids[rows], table.category_ids[rows])
     order = np.argsort(keys, kind="stable")
     rows, keys = rows[order], keys[order]
     kept = table.take(rows)
     found = detection_shapes(gt, kept, task)
-    pairs = overlapping_pairs(gt, keys, found)
+    pairs = overlapping_pairs(gt, keys, found, lowest)
     candidates = Candidates(rows, keys, kept.scores, found.areas, pairs)
     if gt.federated and not (found.areas > 0).all():
         return _with_area(candidates)
@@ -128,15 +133,16 @@ def concatenate(parts: Sequence[Candidates]) -> Candidates:
     )
 
 
-def judge(gt: GroundTruth, candidates: Candidates) -> tuple[Judged, Objects]:
+def judge(gt: GroundTruth, candidates: Candidates, criteria: Criteria = OFFICIAL) -> tuple[Judged, Objects]:
     """Match, then decide which unmatched detections are errors.
 
     An unmatched detection is not judged outside the area range, nor where its category is incompletely annotated.
     """
-    ignored = outside(gt.areas) | np.where(gt.crowd, EVERY, np.uint64(0))
-    matches = match(candidates.pairs, candidates.keys, ignored, gt.crowd)
+    every = criteria.every
+    ignored = outside(gt.areas, criteria) | np.where(gt.crowd, every, np.uint64(0))
+    matches = match(candidates.pairs, candidates.keys, ignored, gt.crowd, criteria)
     incomplete = np.isin(candidates.keys, gt.not_exhaustive)
-    exempt = outside(candidates.area) | np.where(incomplete, EVERY, np.uint64(0))
+    exempt = outside(candidates.area, criteria) | np.where(incomplete, every, np.uint64(0))
     image, category = np.divmod(candidates.keys, gt.num_categories)
     starts = np.flatnonzero(np.diff(candidates.keys, prepend=-1))
     rank = np.arange(len(image)) - np.repeat(starts, np.diff(np.append(starts, len(image))))
@@ -148,10 +154,10 @@ def judge(gt: GroundTruth, candidates: Candidates) -> tuple[Judged, Objects]:
         area=candidates.area,
         rank=rank.astype(np.int32),
         hits=matches.matched & ~matches.to_ignored,
-        misses=~matches.matched & ~exempt & EVERY,
+        misses=~matches.matched & ~exempt & every,
         partner=matches.partner.astype(np.int32),
     )
-    objects = Objects(gt.images.astype(np.int32), gt.categories.astype(np.int32), gt.areas, ~ignored & EVERY)
+    objects = Objects(gt.images.astype(np.int32), gt.categories.astype(np.int32), gt.areas, ~ignored & every)
     return judged.take(_ranking(image, candidates.score, category)), objects
 
 

@@ -16,53 +16,72 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cvpods_ext.errors import DataError
-from cvpods_ext.evaluation import ground_truth
+from cvpods_ext.evaluation import candidate_files, ground_truth
 from cvpods_ext.evaluation.detections import completed_image_ids, read_shard, read_shard_metadata, shard_files
 from cvpods_ext.evaluation.ground_truth import GroundTruth
 from cvpods_ext.evaluation.match_table import Candidates, Judged, MatchTable, Objects, concatenate, gather, judge
 from cvpods_ext.evaluation.match_worker import run_shares
-from cvpods_ext.evaluation.protocol import needs_masks
+from cvpods_ext.evaluation.protocol import OFFICIAL, Criteria, needs_masks
 from cvpods_ext.evaluation.selection import Limit, best_per_category, select_annotations, select_detections
 from cvpods_ext.runtime.files import atomic_path
 
-FORMAT = 1  # of the cached table
+FORMAT = 2  # of the cached table
 ROWS_PER_WORKER = 1_000_000  # fewer do not repay the start of a process
 ROWS_AT_ONCE = 150_000  # bounds the memory that masks take as Python objects
 
 Work = tuple[Path, int, np.ndarray | None]  # a shard, the number of rows before it, its rows to keep or None for all
 
 
-def match_table(gt: GroundTruth, folder: Path, task: str, limit: Limit, workers: int | None = None) -> MatchTable:
+def match_table(
+    gt: GroundTruth,
+    folder: Path,
+    task: str,
+    limit: Limit,
+    workers: int | None = None,
+    criteria: Criteria = OFFICIAL,
+) -> MatchTable:
     """The match table of all shards in `folder`, from the cache beside them if neither they nor the json changed.
 
-    `workers` processes (None: one per core, fewer for little work) share the shards.
+    `workers` processes (None: one per core, fewer for little work) share the shards that `follow` did not prepare.
     """
     completed_image_ids(folder)
-    cache = Path(folder) / f"matches-{task}-{limit}.parquet"
+    cache = Path(folder) / f"matches-{task}-{limit}-{criteria}.parquet"
     fingerprint = _fingerprint(gt, folder)
     cached = _read(cache, fingerprint)
     if cached is None:
         counted = select_annotations(gt)
-        judged, objects = judge(counted, _candidates(counted, folder, task, limit, workers))
-        cached = judged, objects
-        _write(cache, judged, objects, fingerprint)
-    return MatchTable(*cached, gt.image_ids, gt.category_ids, gt.category_names, gt.frequency)
+        cached = judge(counted, _candidates(counted, folder, task, limit, workers, criteria), criteria)
+        _write(cache, *cached, fingerprint)
+        if criteria == OFFICIAL:
+            candidate_files.remove(folder, task, limit)
+    return MatchTable(*cached, gt.image_ids, gt.category_ids, gt.category_names, gt.frequency, criteria)
 
 
-def _candidates(gt: GroundTruth, folder: Path, task: str, limit: Limit, workers: int | None) -> Candidates:
+def _candidates(
+    gt: GroundTruth, folder: Path, task: str, limit: Limit, workers: int | None, criteria: Criteria
+) -> Candidates:
     files = shard_files(folder)
     if not files:
         raise DataError(f"no detections-*.parquet in {folder}. Run pods_test, or import a results json first.")
     sizes = [read_shard_metadata(path).rows for path in files]
     before = np.cumsum([0, *sizes])
     kept = _kept_rows(files, before, limit)
-    work = list(zip(files, before[:-1].tolist(), kept, strict=True))
+    ready, work = [], []
+    for path, start, rows in zip(files, before[:-1].tolist(), kept, strict=True):
+        prepared = candidate_files.read(path, task, limit, gt) if criteria == OFFICIAL else None
+        if prepared is None:
+            work.append((path, start, rows))
+        else:
+            ready.append(candidate_files.shifted(prepared, start))
     if workers is None:
-        workers = min(len(os.sched_getaffinity(0)), 1 + int(before[-1]) // ROWS_PER_WORKER)
-    workers = min(workers, len(files))
+        rows_left = sum(read_shard_metadata(path).rows for path, *_ in work)
+        workers = min(len(os.sched_getaffinity(0)), 1 + rows_left // ROWS_PER_WORKER)
+    workers = min(workers, len(work))
+    lowest = criteria.thresholds[0]
     if workers <= 1:
-        return concatenate(_match_shards(gt, work, task, limit))
-    return concatenate(run_shares([(gt.path, work[k::workers], task, limit) for k in range(workers)]))
+        return concatenate([*ready, *_match_shards(gt, work, task, limit, lowest)])
+    shares = [(gt.path, work[k::workers], task, limit, lowest) for k in range(workers)]
+    return concatenate([*ready, *run_shares(shares)])
 
 
 def _kept_rows(files: Sequence[Path], before: np.ndarray, limit: Limit) -> list[np.ndarray | None]:
@@ -77,13 +96,20 @@ def _kept_rows(files: Sequence[Path], before: np.ndarray, limit: Limit) -> list[
     return [kept[start:stop] for start, stop in itertools.pairwise(before)]
 
 
-def match_share(annotations_json: Path, share: Sequence[Work], task: str, limit: Limit) -> list[Candidates]:
+def match_share(
+    annotations_json: Path, share: Sequence[Work], task: str, limit: Limit, lowest: float
+) -> list[Candidates]:
     """The work of one process, which opens the annotations itself (their cache is memory-mapped)."""
     gt = ground_truth.load(annotations_json, masks=needs_masks(task))
-    return _match_shards(select_annotations(gt), share, task, limit)
+    return _match_shards(select_annotations(gt), share, task, limit, lowest)
 
 
-def _match_shards(gt: GroundTruth, share: Sequence[Work], task: str, limit: Limit) -> list[Candidates]:
+def shard_candidates(gt: GroundTruth, shard: Path, task: str, limit: Limit) -> Candidates:
+    """The candidates of one shard for the official criteria, `rows` counted within it; `gt` as it is selected."""
+    return concatenate(_match_shards(gt, [(shard, 0, None)], task, limit, OFFICIAL.thresholds[0]))
+
+
+def _match_shards(gt: GroundTruth, share: Sequence[Work], task: str, limit: Limit, lowest: float) -> list[Candidates]:
     parts = []
     for path, before, kept in share:
         table = read_shard(path, masks=needs_masks(task))
@@ -92,7 +118,7 @@ def _match_shards(gt: GroundTruth, share: Sequence[Work], task: str, limit: Limi
             table = table.take(original)
         rows = select_detections(gt, table, limit)
         for block in blocks(table.image_ids[rows]):
-            part = gather(gt, table, rows[block], task)
+            part = gather(gt, table, rows[block], task, lowest)
             parts.append(replace(part, rows=original[part.rows] + before))
     return parts
 

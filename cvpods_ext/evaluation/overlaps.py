@@ -17,8 +17,6 @@ from cvpods_ext.evaluation.detections import DetectionTable
 from cvpods_ext.evaluation.ground_truth import GroundTruth
 from cvpods_ext.evaluation.masks import mask_areas, mask_boxes, require_masks, rle_tools
 
-LOWEST = 0.5  # no protocol matches below
-
 
 @dataclass(frozen=True)
 class Shapes:
@@ -55,7 +53,7 @@ def detection_shapes(gt: GroundTruth, table: DetectionTable, task: str) -> Shape
     return Shapes(mask_areas(table, rles, sizes), rles=rles, by_boundary=task == "boundary")
 
 
-def overlapping_pairs(gt: GroundTruth, keys: np.ndarray, found: Shapes, lowest: float = LOWEST) -> Pairs:
+def overlapping_pairs(gt: GroundTruth, keys: np.ndarray, found: Shapes, lowest: float) -> Pairs:
     """All pairs in the same cell with an IoU of at least `lowest`; `keys` (N,) are the detections' cells, ascending."""
     first, last = gt.rows_of_cells(keys)
     counts = last - first

@@ -6,8 +6,11 @@ Shapes: T = 10 IoU thresholds, R = 101 recall points, K = categories by sorted i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+
+from cvpods_ext.errors import ConfigError
 
 TASKS = ("bbox", "segm", "boundary")  # boundary: masks, matched by the smaller of mask IoU and boundary IoU
 
@@ -16,8 +19,53 @@ Metrics = dict[str, float | None]  # percent; None where the group has no ground
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 AREA_NAMES = ("all", "small", "medium", "large")
-AREA_RANGES = np.array([[0, 1e10], [0, 32.0**2], [32.0**2, 96.0**2], [96.0**2, 1e10]])  # pixels, both ends included
+LARGEST_AREA = 1e10  # pixels
+AREA_RANGES = ((0.0, LARGEST_AREA), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, LARGEST_AREA))  # ends included
 GROUPS = ("r", "c", "f")  # rare: at most 10 training images, common: at most 100, frequent: more
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """When a detection is right: IoU thresholds, ascending in (0, 1], and area ranges in pixels, both ends included.
+
+    Their combinations are bits of one uint64, bit = area * number of thresholds + threshold, so there are at most 64.
+    Whatever a table shows "over all areas" is over the first range. ConfigError for thresholds or ranges that are none.
+    """
+
+    thresholds: tuple[float, ...] = tuple(IOU_THRESHOLDS.tolist())
+    areas: tuple[tuple[float, float], ...] = AREA_RANGES
+
+    def __post_init__(self) -> None:
+        ascending = list(self.thresholds) == sorted(set(self.thresholds))
+        if not self.thresholds or not ascending or not 0 < self.thresholds[0] <= self.thresholds[-1] <= 1:
+            raise ConfigError(f"IoU thresholds must be different, ascending and in (0, 1], got {list(self.thresholds)}")
+        for low, high in self.areas:
+            if not 0 <= low < high <= LARGEST_AREA:
+                raise ConfigError(
+                    f"an area range is 0 <= low < high <= {LARGEST_AREA:.0e} pixels, got {low:g} {high:g}"
+                )
+        if len(self.thresholds) * len(self.areas) > 64:
+            raise ConfigError(f"{len(self.thresholds)} IoU thresholds in {len(self.areas)} area ranges exceed 64")
+
+    def __str__(self) -> str:
+        if self == OFFICIAL:
+            return "official"
+        areas = "_".join(f"{low:g}-{high:g}" for low, high in self.areas)
+        return f"iou_{'_'.join(f'{threshold:g}' for threshold in self.thresholds)}-area_{areas}"
+
+    @cached_property
+    def area_bits(self) -> np.ndarray:
+        """(A,) uint64, for each area range the bits of all thresholds."""
+        count = len(self.thresholds)
+        return np.array([((1 << count) - 1) << (count * area) for area in range(len(self.areas))], dtype=np.uint64)
+
+    @cached_property
+    def every(self) -> np.uint64:
+        """All bits."""
+        return np.bitwise_or.reduce(self.area_bits)
+
+
+OFFICIAL = Criteria()
 
 
 def needs_masks(task: str) -> bool:

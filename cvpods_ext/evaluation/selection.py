@@ -36,6 +36,11 @@ FIXED_LIMIT = Limit(per_category=10_000)
 COCO_LIMIT = Limit(per_cell=100)
 
 
+def limit_of(federated: bool, max_detections: int) -> Limit:
+    """The official limit: under LVIS's rules `max_detections` per image, COCO fixes its own."""
+    return Limit(per_image=max_detections) if federated else COCO_LIMIT
+
+
 def select_annotations(gt: GroundTruth) -> GroundTruth:
     """Annotations as the official evaluator of the file's kind counts them.
 

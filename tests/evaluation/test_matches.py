@@ -48,7 +48,7 @@ def test_a_damaged_table_is_made_again(case):
     _, _, path, shards = case
     gt = ground_truth.load(path, masks=False)
     table = match_table(gt, shards, "bbox", LVIS_LIMIT)
-    kept = shards / "matches-bbox-300_per_image.parquet"
+    kept = shards / "matches-bbox-300_per_image-official.parquet"
     kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 2])
     assert equal(match_table(gt, shards, "bbox", LVIS_LIMIT).judged, table.judged)
 
