@@ -33,10 +33,14 @@ def _run(arguments: argparse.Namespace) -> None:
     for folder, kind in documents:
         if arguments.check:
             difference = kind.check(folder)
-            stale += bool(difference)
-            print("\n".join(difference) if difference else f"{folder}: up to date")
-        else:
-            print(f"{folder / 'README.md'}: {'written' if kind.update(folder) else 'up to date'}")
-    if stale:
-        print(f"pods_report: {stale} cards disagree with their files; run pods_report without --check", file=sys.stderr)
+            if difference:
+                stale += 1
+                print("\n".join(difference))
+        elif kind.update(folder):
+            stale += 1
+            print(f"{folder / 'README.md'}: written")
+    if arguments.check and stale:
+        counts = f"{stale} of {len(documents)} cards disagree with their files"
+        print(f"pods_report: {counts}; run pods_report without --check", file=sys.stderr)
         sys.exit(1)
+    print(f"{len(documents) - stale} of {len(documents)} cards up to date")
