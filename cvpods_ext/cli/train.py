@@ -16,6 +16,8 @@ EXAMPLES = """\
   pods_train --num-gpus 8 --resume            continue the last run in the same output folder
   pods_train --smoke                          10 iterations on 8 images, CPU is enough
   pods_train schedule.lr=0.01 seed=1          change any config key for this run
+  pods_train test.every=5000 keep_best=segm/APr
+                                              test during training, keep the checkpoint that is best by it
   pods_train --num-gpus 4 --scale-batch 8     half the batch: rate, iterations and periods follow
   pods_train --num-gpus 8 --max-restarts 3    after a crash continue from the last checkpoint by itself
   pods_train --dir playground/lvis1.0/<name>  run an experiment from anywhere
@@ -39,6 +41,7 @@ def main() -> None:
     flags.add_argument(
         "--scale-batch", type=int, metavar="IMAGES", help="another batch size; rate, iterations and periods follow"
     )
+    flags.add_argument("--wandb", default="", metavar="PROJECT", help="also log to this Weights & Biases project")
     flags.add_argument("--deterministic", action="store_true", help="ask torch for algorithms that repeat bit for bit")
     flags.add_argument("--anomaly", action="store_true", help="autograd names the operation behind a NaN (slow)")
     flags.add_argument(
@@ -51,6 +54,7 @@ def main() -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from cvpods_ext.config.experiment import load_experiment
+    from cvpods_ext.engine.boards import import_wandb
     from cvpods_ext.engine.launch import choose_processes, launch, was_restarted, world_size
     from cvpods_ext.engine.options import RunOptions
     from cvpods_ext.runtime.log import setup_logging
@@ -65,6 +69,8 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.num_gpus, arguments.device, arguments.num_machines, arguments.machine_rank, arguments.dist_url
     )
     experiment.config.schedule.accumulation(world_size(processes))
+    if arguments.wandb:
+        import_wandb()
     setup_logging()
     options = RunOptions(
         resume=arguments.resume or was_restarted(),
@@ -72,6 +78,7 @@ def _run(arguments: argparse.Namespace) -> None:
         profile=arguments.profile,
         deterministic=arguments.deterministic,
         hang_minutes=arguments.hang_minutes,
+        wandb=arguments.wandb,
     )
     work = (arguments.dir, overrides, arguments.smoke)
     again = (*work, replace(options, resume=True))
@@ -98,13 +105,17 @@ def _scaled(arguments: argparse.Namespace, overrides: list[str]) -> list[str]:
 def _work(device: Any, folder: str, overrides: list[str], smoke: bool, options: RunOptions) -> None:
     from cvpods_ext.cli.pictures import Artist
     from cvpods_ext.config.experiment import load_experiment
+    from cvpods_ext.engine.observe import observe
     from cvpods_ext.engine.train import train
     from cvpods_ext.runtime import dist
     from cvpods_ext.runtime.log import setup_logging
 
     experiment = load_experiment(folder, overrides, smoke)
     setup_logging(experiment.output, dist.rank())
-    train(experiment, device, options, draw=Artist.of(experiment))
+    if experiment.config.schedule.optimizer == "none":
+        observe(experiment, device, options.resume)
+    else:
+        train(experiment, device, options, draw=Artist.of(experiment))
 
 
 if __name__ == "__main__":  # torchrun -m cvpods_ext.cli.train

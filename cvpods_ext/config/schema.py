@@ -69,7 +69,7 @@ class Schedule:
     lr: float = 0.02
     batch_size: int = 16  # images per optimizer step, over all processes
     images_per_device: int = 2  # at once; what is missing to batch_size is accumulated
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "none"] = "sgd"  # none: one pass over the images for a calibration by statistics
     momentum: float = 0.9  # of SGD
     weight_decay: float = 0.0001
     decay_norms: bool = False  # weight decay also on weights and offsets of normalisation layers
@@ -78,6 +78,7 @@ class Schedule:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     sharding: Literal["replicate", "shard"] = "replicate"  # each process holds all parameters (DDP) or a share (FSDP2)
     ema_decay: float = 0.0  # of the running average of parameters and buffers; 0 is off
+    compile: bool = False  # backbone and pyramid by torch.compile
 
     def __post_init__(self) -> None:
         if min(self.iters, self.batch_size, self.images_per_device) < 1:
@@ -93,6 +94,10 @@ class Schedule:
             raise ConfigError(
                 "schedule.layer_decay must be in (0, 1] and schedule.ema_decay in [0, 1), "
                 f"got {self.layer_decay} and {self.ema_decay}"
+            )
+        if self.compile and self.sharding == "shard":
+            raise ConfigError(
+                "schedule.compile is for replicated models only; set schedule.sharding=replicate or drop it"
             )
 
     @property
@@ -120,6 +125,7 @@ class Test:
     max_detections: int = 300  # per image, over all classes
     ema: bool = False  # test the running average of the weights instead of the weights
     pictures: int = 6  # images drawn with their detections after a test
+    every: int = 0  # iterations between tests during training, which also write a checkpoint; 0 is never
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,11 +141,16 @@ class Config:
     checkpoint_every: int = 5_000
     keep_checkpoints: int = 3
     keep_every: int = 0  # checkpoints of multiples of so many iterations are never removed; 0 is none
+    keep_best: str = ""  # like segm/APr: the checkpoint whose test (test.every) was best by it is never removed
     log_every: int = 20
     picture_every: int = 2_000  # iterations between the training pictures in TensorBoard; 0 is never
     base: Config | None = field(default=None, compare=False, repr=False)
     written: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     folder: str = field(default="", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.keep_best and not self.test.every:
+            raise ConfigError(f"keep_best={self.keep_best!r} needs tests during training: set test.every")
 
 
 PROVENANCE_FIELDS = ("base", "written", "folder")

@@ -33,6 +33,14 @@ def instance_counts(data: Data, start: Path | str) -> torch.Tensor:
     return torch.from_numpy(counts.astype(np.float32))
 
 
+def frequency_groups(data: Data, start: Path | str) -> np.ndarray:
+    """(num_classes,) of "r", "c", "f": what the data set says, else by its numbers of training images."""
+    stated = np.array([category.frequency for category in catalog.categories(data.train, start)])
+    if (stated != "").all():
+        return stated
+    return statistics.frequency_groups(statistics.class_counts(_annotations(data, start)))
+
+
 def num_images(data: Data, start: Path | str) -> int:
     """Training images that frequencies refer to; of data without a known number, the annotated ones."""
     if isinstance(data.train, str) and data.train in LVIS_IMAGES:

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class CheckpointFolder:
-    """The checkpoints of one run: the last `keep`, and all whose iteration is a multiple of `keep_every` (0: none)."""
+    """The checkpoints of one run: the last `keep`, all multiples of `keep_every` (0: none), and the best rated one."""
 
     folder: Path
     keep: int = 3
@@ -46,12 +46,26 @@ class CheckpointFolder:
         digest = _write(path, state)
         entries = [entry for entry in self._entries() if entry["file"] != path.name]
         entries.append({"file": path.name, "iteration": iteration, "sha256": digest})
-        kept = [entry for entry in entries[: -self.keep] if self._is_milestone(entry)] + entries[-self.keep :]
-        _guarded(self.folder / INDEX, lambda: write_json(self.folder / INDEX, {"checkpoints": kept}))
-        for entry in entries:
-            if entry not in kept:
-                (self.folder / entry["file"]).unlink(missing_ok=True)
+        self._keep(entries)
         return path
+
+    def rate(self, iteration: int, score: float) -> None:
+        """Note how well the checkpoint of `iteration` tests; of those that were rated the best is kept."""
+        entries = self._entries()
+        for entry in entries:
+            if entry["iteration"] == iteration:
+                entry["score"] = score
+        self._keep(entries)
+
+    def best(self) -> Path | None:
+        """The checkpoint with the highest rating, the earliest of equals; None before the first rating."""
+        entry = _best(self._entries())
+        return None if entry is None else self.folder / entry["file"]
+
+    def of_iteration(self, iteration: int) -> Path | None:
+        """The listed checkpoint after `iteration` steps."""
+        files = [entry["file"] for entry in self._entries() if entry["iteration"] == iteration]
+        return self.folder / files[0] if files else None
 
     def save_final(self, weights: Mapping[str, Any]) -> Path:
         """Write the weights (and their average) alone, for testing and for a second stage."""
@@ -98,6 +112,15 @@ class CheckpointFolder:
             if not path.name.startswith(("previous-", "log", "smoke")):
                 shutil.move(path, target / path.name)
         return target
+
+    def _keep(self, entries: list[dict[str, Any]]) -> None:
+        """List what the policy keeps of `entries`, then remove the other files."""
+        last, best = entries[-self.keep :], _best(entries)
+        kept = [entry for entry in entries if entry in last or entry is best or self._is_milestone(entry)]
+        _guarded(self.folder / INDEX, lambda: write_json(self.folder / INDEX, {"checkpoints": kept}))
+        for entry in entries:
+            if entry not in kept:
+                (self.folder / entry["file"]).unlink(missing_ok=True)
 
     def _is_milestone(self, entry: dict[str, Any]) -> bool:
         return self.keep_every > 0 and entry["iteration"] % self.keep_every == 0
@@ -146,6 +169,10 @@ class BackgroundSaver:
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
+
+
+def _best(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return max((entry for entry in entries if "score" in entry), key=lambda entry: entry["score"], default=None)
 
 
 def _write(path: Path, state: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: a progress bar, metrics.jsonl and TensorBoard."""
+"""What a run tells while it trains: a progress bar, metrics.jsonl and the boards that show its curves."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import logging
 import statistics
 import time
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import Progress, TaskID
-from torch.utils.tensorboard.writer import SummaryWriter
 
+from cvpods_ext.engine.boards import Board
 from cvpods_ext.engine.bottleneck import DataWait
 from cvpods_ext.errors import TrainingError
 from cvpods_ext.runtime.dist import is_main
@@ -23,39 +24,48 @@ from cvpods_ext.runtime.progress import progress_bar
 logger = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
+_TEST = "test/"
 
 
 class Monitor:
     """The run's window to the outside; only rank 0 shows and writes anything.
 
     Records of a resumed run go on after `start`: what a killed run wrote beyond its last checkpoint is dropped.
-    `data_wait` turns waiting for images into advice.
+    `boards` are closed at the end; `data_wait` turns waiting for images into advice.
     """
 
-    def __init__(self, folder: Path, start: int, total: int, every: int, data_wait: DataWait | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        start: int,
+        total: int,
+        every: int,
+        boards: Sequence[Board] = (),
+        data_wait: DataWait | None = None,
+    ) -> None:
         self._every, self._start, self._total, self._folder = every, start, total, folder
-        self._data_wait = data_wait
+        self._boards, self._data_wait = boards, data_wait
         self._values: dict[str, list[float]] = defaultdict(list)
         self._bar: Progress = progress_bar(disable=not is_main())
         self._task: TaskID = self._bar.add_task("training", total=total, completed=start, note="")
-        self._board: SummaryWriter | None = None
+        self._tested: set[int] = set()  # iterations whose test is on record
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Monitor:
         if is_main():
             self._folder.mkdir(parents=True, exist_ok=True)
-            drop_records_after(self._folder / METRICS, self._start)
-            self._board = SummaryWriter(str(self._folder), purge_step=self._start + 1)
+            records = drop_records_after(self._folder / METRICS, self._start)
+            self._tested = {record["iteration"] for record in records if any(key.startswith(_TEST) for key in record)}
         self._bar.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
-        try:
-            if self._board is not None:
-                self._board.close()
-        except OSError as lost:  # a full disk; what stopped the run, or that it is complete, matters more
-            logger.warning("the TensorBoard file is incomplete: %s", lost)
+        for board in self._boards:
+            try:
+                board.close()
+            except OSError as lost:  # a full disk; what stopped the run, or that it is complete, matters more
+                logger.warning("%s: not all could be written: %s", type(board).__name__, lost)
 
     def add(self, **values: float) -> None:
         """Keep scalars of one step until the next record."""
@@ -73,29 +83,37 @@ class Monitor:
         if torch.cuda.is_available():
             record["memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
         self._values.clear()
-        self._write(record)
+        self._write(record, "train/")
+        if self._data_wait is not None and (found := self._data_wait.judge(record["time"], record["data_time"])):
+            logger.warning("%s", found)
+        self._show(record)
+
+    def tested(self, iteration: int, metrics: Mapping[str, float]) -> None:
+        """Record a test after `iteration` steps by names like segm/AP; telling the same again changes nothing."""
+        if not is_main() or iteration in self._tested:
+            return
+        self._tested.add(iteration)
+        self._write({"iteration": iteration, **{_TEST + name: value for name, value in metrics.items()}}, "")
+        shown = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items() if "AP" in name)
+        logger.info("tested after iteration %d: %s", iteration, shown)
 
     def picture(self, name: str, image: Any, iteration: int) -> None:
-        """Show an (H, W, 3) uint8 array in TensorBoard."""
-        if self._board is not None:
-            self._board.add_image(name, image, iteration, dataformats="HWC")
+        """Show an (H, W, 3) uint8 array on every board."""
+        for board in self._boards:
+            board.picture(name, image, iteration)
 
-    def _write(self, record: dict[str, Any]) -> None:
-        assert self._board is not None
+    def _write(self, record: dict[str, Any], prefix: str) -> None:
+        values = {f"{prefix}{name}": value for name, value in record.items() if name != "iteration"}
         try:
             with open(self._folder / METRICS, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
-            for name, value in record.items():
-                if name != "iteration":
-                    self._board.add_scalar(f"train/{name}", value, record["iteration"])
+            for board in self._boards:
+                board.scalars(values, record["iteration"])
         except OSError as error:
             raise TrainingError(
                 f"cannot write to {self._folder} ({error}). The last checkpoint is sound: make room, then "
                 "continue with --resume"
             ) from error
-        if self._data_wait is not None and (found := self._data_wait.judge(record["time"], record["data_time"])):
-            logger.warning("%s", found)
-        self._show(record)
 
     def _show(self, record: dict[str, Any]) -> None:
         losses = "  ".join(f"{k.removeprefix('loss_')} {v:.3f}" for k, v in record.items() if k.startswith("loss_"))
@@ -112,14 +130,16 @@ class Monitor:
             logger.info("%d/%d  eta %s  %s", record["iteration"], self._total, _clock(remaining), note)
 
 
-def drop_records_after(file: Path, iteration: int) -> None:
-    """Keep the records up to `iteration`; a last line that was cut off by a kill goes as well."""
+def drop_records_after(file: Path, iteration: int) -> list[dict[str, Any]]:
+    """Keep and return the records up to `iteration`; a last line that was cut off by a kill goes as well."""
     if not file.is_file():
-        return
+        return []
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["iteration"] <= iteration]
+    records = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
+    kept = [(line, record) for line, record in records if record["iteration"] <= iteration]
     if len(kept) < len(lines):
-        write_text(file, "".join(kept))
+        write_text(file, "".join(line for line, _ in kept))
+    return [record for _, record in kept]
 
 
 def _clock(seconds: float) -> str:

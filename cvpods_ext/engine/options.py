@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RunOptions:
-    """`resume` continues from the newest sound checkpoint. The others are aids for debugging.
+    """`resume` continues from the newest sound checkpoint; `wandb` names a Weights & Biases project, "" is none.
 
-    `anomaly` lets autograd name the operation behind a NaN; `profile` writes a Chrome trace of a few steps;
+    The others are aids for debugging: `anomaly` lets autograd name the operation behind a NaN; `profile` writes a Chrome trace of a few steps;
     `deterministic` asks torch for algorithms that repeat bit for bit; after `hang_minutes` without a finished step
     every process writes the stacks of its threads (0: never).
     """
@@ -19,3 +19,4 @@ class RunOptions:
     profile: bool = False
     deterministic: bool = False
     hang_minutes: float = 15.0
+    wandb: str = ""

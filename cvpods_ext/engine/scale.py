@@ -33,6 +33,7 @@ def scaled(config: Config, batch_size: int) -> list[tuple[str, Any, Any]]:
         "schedule.ema_decay": schedule.ema_decay**k if schedule.ema_decay else 0.0,
         "checkpoint_every": fewer(config.checkpoint_every),
         "keep_every": fewer(config.keep_every),
+        "test.every": fewer(config.test.every),
         "picture_every": fewer(config.picture_every),
     }
     rows = [(key, _value(config, key), value) for key, value in after.items()]

@@ -6,12 +6,15 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 logger = logging.getLogger(__name__)
 
 # The terminal and the launcher may both pass one Ctrl-C on; a person who insists presses it again later.
 _INSISTING = 3.0
+_NOTHING_LOST = "stopped right after a checkpoint; continue with --resume"
 
 
 class StopSignal:
@@ -19,7 +22,7 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.requested = False
-        self._process, self._since = os.getpid(), 0.0
+        self._process, self._since, self._waits = os.getpid(), 0.0, True
 
     def __enter__(self) -> StopSignal:
         self._before = {number: signal.signal(number, self._request) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -29,6 +32,17 @@ class StopSignal:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Around long work that follows a checkpoint: a signal, also one that came before, raises KeyboardInterrupt."""
+        if self.requested:
+            raise KeyboardInterrupt(_NOTHING_LOST)
+        self._waits = False
+        try:
+            yield
+        finally:
+            self._waits = True
+
     def _request(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             # A forked reader: on Ctrl-C it must go on until the last step has its images.
@@ -36,6 +50,9 @@ class StopSignal:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
             return
+        if not self._waits:
+            self.requested = self._waits = True  # a second signal must not interrupt the way out
+            raise KeyboardInterrupt(_NOTHING_LOST)
         now = time.monotonic()
         if self.requested and number == signal.SIGINT and now - self._since > _INSISTING:
             raise KeyboardInterrupt

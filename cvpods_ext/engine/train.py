@@ -18,14 +18,19 @@ from torch import nn
 
 from cvpods_ext.config.experiment import Experiment
 from cvpods_ext.data.loader import training_batches
+from cvpods_ext.data.training_facts import frequency_groups
 from cvpods_ext.engine.bad_step import save_bad_step
+from cvpods_ext.engine.boards import boards_of
 from cvpods_ext.engine.bottleneck import DataWait
 from cvpods_ext.engine.checkpoint import BackgroundSaver, CheckpointFolder
+from cvpods_ext.engine.compiled import compile_backbone
 from cvpods_ext.engine.ema import WeightAverage
+from cvpods_ext.engine.groups import GroupMeter
 from cvpods_ext.engine.instruments import Profile, instruments
 from cvpods_ext.engine.monitor import Monitor
 from cvpods_ext.engine.optim import build_optimizer, learning_rate, select_trainable
 from cvpods_ext.engine.options import RunOptions
+from cvpods_ext.engine.periodic import PeriodicTest
 from cvpods_ext.engine.reading import Reading
 from cvpods_ext.engine.replicas import Replica
 from cvpods_ext.engine.setup import initial_weights, save_config
@@ -62,6 +67,8 @@ def train(
     start = state.restore(saved) if saved is not None else 0
     del saved  # a second copy of everything
     step = Step(replica, state, config, device)
+    groups = GroupMeter(replica.model, frequency_groups(config.data, folder), device)
+    tests = PeriodicTest(experiment, device, checkpoints)
     readers_of = partial(training_batches, config, folder, rank=rank, world_size=world_size)
     batches = Reading(partial(readers_of, skipped_file=output / f"skipped.rank{rank}.txt"), start, step.parts)
     if dist.is_main():
@@ -70,17 +77,29 @@ def train(
     with ExitStack() as stack:
         stack.enter_context(instruments(options))
         data_wait = DataWait(config.data.workers, dist.processes_on_this_machine())
-        monitor = stack.enter_context(Monitor(output, start, schedule.iters, config.log_every, data_wait))
+        boards = boards_of(experiment, start, options.wandb)
+        monitor = stack.enter_context(Monitor(output, start, schedule.iters, config.log_every, boards, data_wait))
         saver = stack.enter_context(BackgroundSaver(checkpoints))
         profile = stack.enter_context(Profile(output, options.profile))
         alive = stack.enter_context(HangDetector(output / f"stacks.rank{rank}.txt", 60 * options.hang_minutes))
         stop = stack.enter_context(StopSignal())
+
+        def test(done: int) -> None:
+            saver.wait()
+            with alive.suspended(), stop.at_once():
+                monitor.tested(done, tests.run(done))
+
+        if tests.due(start):  # a run that was stopped in a test
+            test(start)
         for iteration in range(start, schedule.iters):
             rate = learning_rate(schedule, iteration)
             monitor.add(**step.run(iteration, rate, batches, stop.requested))
             done = iteration + 1
             _collect(step, monitor, experiment)
-            if done % config.checkpoint_every == 0 or done == schedule.iters or step.watch.stop_agreed:
+            if done % config.log_every == 0 or done == schedule.iters:
+                monitor.add(**groups.take())
+            last = done == schedule.iters or step.watch.stop_agreed
+            if done % config.checkpoint_every == 0 or last or tests.due(done):
                 _collect(step, monitor, experiment, wait=True)  # a checkpoint never follows a bad loss
                 captured = state.capture(done)
                 if dist.is_main():
@@ -93,6 +112,8 @@ def train(
             if step.watch.stop_agreed and done < schedule.iters:
                 saver.wait()
                 raise KeyboardInterrupt(f"stopped after iteration {done}; continue with --resume")
+            if tests.due(done):
+                test(done)
     weights = state.weights(schedule.iters)
     if dist.is_main():
         logger.info("weights are in %s", checkpoints.save_final(weights))
@@ -107,6 +128,8 @@ def _build(experiment: Experiment, device: torch.device, fresh: bool) -> tuple[R
     select_trainable(model, config.model.train_only)
     loaded = not fresh or initial_weights(model, experiment)
     model.to(device).train()
+    if schedule.compile:
+        compile_backbone(model)
     if not loaded and has_frozen_norms(model):
         # The same first batch in every process, hence the same statistics.
         measure_frozen_norms(model, next(training_batches(config, experiment.folder, 0, 0, 1)).to(device))
@@ -155,7 +178,8 @@ def _show(model: nn.Module, batch: Batch, draw: Draw, monitor: Monitor, iteratio
     device = next(model.parameters()).device
     model.eval()
     try:
-        detections = model(one.to(device))[0]
+        with torch.compiler.set_stance("force_eager"):  # a picture is not worth compiling the network for one image
+            detections = model(one.to(device))[0]
     finally:
         model.train()
     if dist.is_main():

@@ -7,6 +7,8 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -24,6 +26,7 @@ class HangDetector:
     def __init__(self, file: Path, seconds: float) -> None:
         self._path, self._seconds = file, seconds
         self._last, self._reported = time.monotonic(), False
+        self._suspended = False
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="hang detector", daemon=True)
 
@@ -50,10 +53,20 @@ class HangDetector:
         """Progress was made."""
         self._last, self._reported = time.monotonic(), False
 
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Around work that has no steps; `kill -USR1` still answers."""
+        self._suspended = True
+        try:
+            yield
+        finally:
+            self._suspended = False
+            self.beat()
+
     def _watch(self) -> None:
         while not self._end.wait(min(10.0, self._seconds / 4)):
             waited = time.monotonic() - self._last
-            if waited > self._seconds and not self._reported:
+            if waited > self._seconds and not self._reported and not self._suspended:
                 self._reported = True
                 logger.error("no step was finished for %.0f s; see where every thread is in %s", waited, self._path)
                 self._file.write(f"\n{time.strftime('%F %T')}: no progress for {waited:.0f} s\n")

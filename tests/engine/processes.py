@@ -140,7 +140,7 @@ def last_iteration(output: Path) -> int:
 
 def losses(output: Path) -> list[tuple[int, float, float]]:
     """(iteration, total loss, gradient norm) of every step."""
-    return [(r["iteration"], r["total_loss"], r["grad_norm"]) for r in records(output)]
+    return [(r["iteration"], r["total_loss"], r["grad_norm"]) for r in records(output) if "total_loss" in r]
 
 
 def final_state(output: Path) -> dict[str, torch.Tensor]:

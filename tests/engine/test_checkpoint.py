@@ -102,6 +102,20 @@ def test_milestones_outlive_the_last_few(run):
     assert folder.latest()["iteration"] == 10
 
 
+def test_the_best_rated_outlives_the_last_few(run):
+    folder, model, optimizer = run
+    folder = CheckpointFolder(folder.folder, keep=1)
+    assert folder.best() is None
+    for iteration, score in ((2, 10.0), (4, 30.0), (6, 20.0), (8, 30.0)):
+        folder.save(state_of(model, optimizer, iteration))
+        folder.rate(iteration, score)
+    kept = [int(path.stem[-7:]) for path in sorted(folder.folder.glob("*.pth"))]
+    assert kept == [4, 8]  # of equals the earlier one, and the last
+    assert folder.best() == folder.of_iteration(4) == folder.folder / "model_iter_0000004.pth"
+    assert folder.of_iteration(6) is None
+    assert folder.latest()["iteration"] == 8
+
+
 def test_a_captured_state_does_not_follow_the_model(run):
     _, model, optimizer = run
     captured = state_of(model, optimizer, 5)

@@ -10,7 +10,8 @@ def after(config, batch_size):
 
 
 def test_half_the_batch_by_hand():
-    config = override(Config(), schedule=dict(iters=90_000, warmup_iters=1_000, lr=0.02, batch_size=16))
+    schedule = dict(iters=90_000, warmup_iters=1_000, lr=0.02, batch_size=16)
+    config = override(Config(), schedule=schedule, test=dict(every=15_000))
     assert after(config, 8) == {
         "schedule.batch_size": 8,
         "schedule.lr": 0.01,
@@ -18,6 +19,7 @@ def test_half_the_batch_by_hand():
         "schedule.warmup_iters": 2_000,
         "checkpoint_every": 10_000,
         "picture_every": 4_000,
+        "test.every": 30_000,
     }
 
 

@@ -30,6 +30,13 @@ def test_progress_and_time_left_follow_from_the_last_whole_record(run):
     assert (status.state, status.iteration, status.total, status.eta) == ("running", 40, 100, 30.0)
 
 
+def test_the_record_of_a_test_is_not_taken_for_that_of_a_step(run):
+    record(run, 40)
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write(json.dumps({"iteration": 40, "test/segm/AP": 20.0}) + "\n")
+    assert read_run(run).record["total_loss"] == 1.25
+
+
 def test_a_run_without_records_is_starting(run):
     assert read_run(run).state == "starting"
 

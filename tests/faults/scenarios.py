@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from processes import TIMEOUT, differences, last_iteration, records, running, start, train
+from processes import TIMEOUT, differences, last_iteration, losses, running, start, train
 from tiny import make_data, make_experiment
 
 from cvpods_ext.engine.checkpoint import INDEX
@@ -343,7 +343,7 @@ def resumed_on_other_ranks(shop: Workshop, before: int, after: int) -> tuple[lis
         run.kill()
     assert train(experiment, output, ranks=after, resume=True) == [0] * after
     both = (output, shop.reference(experiment=experiment))
-    return tuple([(r["iteration"], r["total_loss"], r["grad_norm"]) for r in records(one)] for one in both)
+    return tuple(losses(one) for one in both)
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------

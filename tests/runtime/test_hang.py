@@ -25,6 +25,14 @@ def test_nothing_is_left_when_all_goes_well(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_work_without_steps_is_no_hang(tmp_path):
+    with HangDetector(tmp_path / "stacks.txt", seconds=0.2) as alive:
+        with alive.suspended():
+            time.sleep(0.5)
+        alive.beat()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_stacks_can_be_asked_for_with_a_signal(tmp_path):
     with HangDetector(tmp_path / "stacks.txt", seconds=0):
         os.kill(os.getpid(), signal.SIGUSR1)

@@ -1,0 +1,65 @@
+"""How rare, common and frequent classes are learned, told apart: summed on the device, read when a record is written."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cvpods_ext.modeling.losses.base import ClassificationLoss
+from cvpods_ext.runtime import dist
+
+_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
+_SMALLEST = 1e-8  # of a score, before its logarithm
+
+
+class GroupMeter:
+    """Listens to the classification losses of `model` (all stages of a cascade together) while they train.
+
+    Of the sampled RoIs of each group: `group_loss/<group>`, the mean of -ln(score of the true class), and
+    `group_accuracy/<group>`, the share in which the true class scores best among the foreground classes. Scores are
+    those that the loss reads from its logits at test time, so that both mean the same for every loss.
+
+    Args:
+        groups: (C,) of "r", "c", "f".
+    """
+
+    def __init__(self, model: nn.Module, groups: np.ndarray, device: torch.device) -> None:
+        self._present = [name for name in _NAMES if name in groups]
+        position = [self._present.index(name) for name in groups.tolist()]
+        self._group_of_label = torch.tensor([*position, len(self._present)], device=device)  # background is a group
+        self._sums = torch.zeros(len(self._present) + 1, 3, dtype=torch.float64, device=device)
+        for module in model.modules():
+            if isinstance(module, ClassificationLoss):
+                module.register_forward_hook(self._note)
+
+    @torch.no_grad()
+    def _note(self, loss: nn.Module, inputs: tuple[Any, ...], value: Tensor) -> None:
+        if not loss.training:
+            return
+        logits, labels = inputs[0].detach().float(), inputs[1]
+        scores: Tensor = loss.scores(logits)  # type: ignore[operator]
+        true_score = scores.gather(1, labels.clamp(max=scores.shape[1] - 1)[:, None])[:, 0]
+        right = scores.argmax(dim=1) == labels
+        rows = torch.stack((torch.ones_like(true_score), right, -true_score.clamp(min=_SMALLEST).log()), dim=1)
+        # A product, since scattered additions differ from run to run on a GPU.
+        member = F.one_hot(self._group_of_label[labels], len(self._sums))
+        self._sums += member.double().T @ rows.double()
+
+    def take(self) -> dict[str, float]:
+        """Means over all processes since the last call, without groups that were not sampled.
+
+        Every process must call it after the same step; it waits for the device.
+        """
+        sums = dist.mean_over_processes(self._sums).tolist()
+        self._sums.zero_()
+        values: dict[str, float] = {}
+        for name, (count, right, loss) in zip(self._present, sums[:-1], strict=True):
+            if count and math.isfinite(loss):
+                values[f"group_loss/{_NAMES[name]}"] = loss / count
+                values[f"group_accuracy/{_NAMES[name]}"] = right / count
+        return values
