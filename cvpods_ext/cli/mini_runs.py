@@ -74,8 +74,9 @@ def first_stage(folder: Path) -> str:
 
 
 def is_calibration(folder: Path) -> bool:
-    """Whether the experiment changes a trained model at test time only: its net uses modeling.posthoc."""
-    return "cvpods_ext.modeling.posthoc" in (folder / "net.py").read_text(encoding="utf-8")
+    """Whether the experiment is only tested: its net uses modeling.posthoc, and no statistics have to be collected."""
+    collects = load_experiment(folder).config.schedule.optimizer == "none"
+    return not collects and "cvpods_ext.modeling.posthoc" in (folder / "net.py").read_text(encoding="utf-8")
 
 
 def command(name: str, *arguments: str) -> None:

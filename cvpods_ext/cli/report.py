@@ -43,4 +43,4 @@ def _run(arguments: argparse.Namespace) -> None:
         counts = f"{stale} of {len(documents)} cards disagree with their files"
         print(f"pods_report: {counts}; run pods_report without --check", file=sys.stderr)
         sys.exit(1)
-    print(f"{len(documents) - stale} of {len(documents)} cards up to date")
+    print(f"{len(documents)} cards, {'all up to date' if not stale else f'{stale} written'}")

@@ -116,39 +116,39 @@ class LogN(PostHocCalibration):
     (https://arxiv.org/abs/2203.17020).
 
     z'_c = (z_c - (mean_c - min_k mean_k)) / deviation_c for foreground. Until `observe` has seen logits it changes
-    nothing; the moments are part of the state dict.
+    nothing. The sums behind the moments are part of the state dict, and add up over processes.
     """
 
-    mean: Tensor
-    variance: Tensor
     observed: Tensor
+    total: Tensor
+    squares: Tensor
 
     def __init__(self, classifier: nn.Module, num_classes: int) -> None:
         super().__init__(classifier)
-        self.register_buffer("mean", torch.zeros(num_classes, dtype=torch.float64))
-        self.register_buffer("variance", torch.ones(num_classes, dtype=torch.float64))
         self.register_buffer("observed", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("total", torch.zeros(num_classes, dtype=torch.float64))
+        self.register_buffer("squares", torch.zeros(num_classes, dtype=torch.float64))
 
     @torch.no_grad()
     def observe(self, logits: Tensor) -> None:
-        """Merge the moments of (R, C + 1) logits into those of all before (exact, in float64)."""
-        if len(logits) == 0:
-            return
-        rows = logits[:, : len(self.mean)].double()
-        variance, mean = torch.var_mean(rows, dim=0, correction=0)
-        total = self.observed + len(rows)
-        share = len(rows) / total
-        delta = mean - self.mean
-        merged = self.variance * (1 - share) + variance * share + delta**2 * share * (1 - share)
-        self.variance.copy_(merged)
-        self.mean += delta * share
-        self.observed.copy_(total)
+        """Add (R, C + 1) logits to the sums, in float64."""
+        rows = logits[:, : len(self.total)].double()
+        self.observed += len(rows)
+        self.total += rows.sum(dim=0)
+        self.squares += rows.square().sum(dim=0)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance (C,) of all logits seen, 0 and 1 if there were none."""
+        seen = self.observed.clamp(min=1)
+        mean = self.total / seen
+        return mean, torch.where(self.observed > 0, self.squares / seen - mean.square(), 1.0)
 
     def calibrate(self, logits: Tensor) -> Tensor:
         """(R, C + 1) -> (R, C + 1)."""
-        num_classes = len(self.mean)
-        offset = (self.mean - self.mean.min()).float()
-        deviation = self.variance.sqrt().clamp(min=1e-6).float()
+        mean, variance = self.moments()
+        num_classes = len(mean)
+        offset = (mean - mean.min()).float()
+        deviation = variance.clamp(min=0).sqrt().clamp(min=1e-6).float()
         return torch.cat(((logits[:, :num_classes] - offset) / deviation, logits[:, num_classes:]), dim=1)
 
 

@@ -89,7 +89,7 @@ def test_a_stale_index_is_found_and_mended(root, capsys, monkeypatch):
     command.main()
     monkeypatch.setattr("sys.argv", ["pods_report", "--check", str(root)])
     command.main()
-    assert "cards up to date" in capsys.readouterr().out
+    assert "all up to date" in capsys.readouterr().out
     readme = root / "README.md"
     readme.write_text(readme.read_text().replace("18.8", "28.8"))
     with pytest.raises(SystemExit):

@@ -1,0 +1,21 @@
+"""A narrow Mask R-CNN: logits standardised by their statistics over training proposals."""
+
+from cvpods_ext.config import Config
+from cvpods_ext.data.catalog import num_classes
+from cvpods_ext.modeling.assemble import mask_rcnn_fpn
+from cvpods_ext.modeling.classifiers import LinearClassifier
+from cvpods_ext.modeling.posthoc import LogN
+from cvpods_ext.modeling.rcnn import RCNN
+from cvpods_ext.modeling.small import BOX_FEATURES, SMALL, narrow_resnet_fpn
+
+
+def build_model(cfg: Config) -> RCNN:
+    """Build the detector that config.py trains."""
+    classes = num_classes(cfg.data, cfg.folder)
+    return mask_rcnn_fpn(
+        cfg.model,
+        num_classes=classes,
+        backbone=narrow_resnet_fpn(),
+        classifier=LogN(LinearClassifier(BOX_FEATURES, classes), classes),
+        recipe=SMALL,
+    )
