@@ -207,11 +207,17 @@ def _collated(loader: DataLoader) -> Iterator[Collated]:
 
 
 class _SkipLog:
-    """Counts distinct unreadable images, lists them in a file, and stops the run above a limit."""
+    """Counts distinct unreadable images, lists each once in a file, and stops the run above a limit.
+
+    What an earlier start of the run listed is not listed again, but counts only if it is met again: images may have
+    been mended.
+    """
 
     def __init__(self, file: Path | None, limit: int) -> None:
         self._file, self._limit = file, limit
         self._seen: set[int] = set()
+        listed = file.read_text(encoding="utf-8").splitlines() if file is not None and file.is_file() else []
+        self._listed = {int(line.partition("\t")[0]) for line in listed}
 
     def add(self, broken: list[BrokenImage]) -> None:
         for image in broken:
@@ -219,7 +225,7 @@ class _SkipLog:
                 continue
             self._seen.add(image.image_id)
             logger.warning("skipped (%d so far): %s", len(self._seen), image.reason)
-            if self._file is not None:
+            if self._file is not None and image.image_id not in self._listed:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with open(self._file, "a", encoding="utf-8") as file:
                     file.write(f"{image.image_id}\t{image.reason}\n")

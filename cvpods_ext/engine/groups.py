@@ -1,4 +1,4 @@
-"""How rare, common and frequent classes are learned, told apart: summed on the device, read when a record is written."""
+"""How rare, common and frequent classes are learned: summed on the device, read when a record is written."""
 
 from __future__ import annotations
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class RunOptions:
     """`resume` continues from the newest sound checkpoint; `wandb` names a Weights & Biases project, "" is none.
 
-    The others are aids for debugging: `anomaly` lets autograd name the operation behind a NaN; `profile` writes a Chrome trace of a few steps;
-    `deterministic` asks torch for algorithms that repeat bit for bit; after `hang_minutes` without a finished step
-    every process writes the stacks of its threads (0: never).
+    The others are aids for debugging: `anomaly` lets autograd name the operation behind a NaN; `profile` writes a
+    Chrome trace of a few steps; `deterministic` asks torch for algorithms that repeat bit for bit; after `hang_minutes`
+    without a finished step every process writes the stacks of its threads (0: never).
     """
 
     resume: bool = False

@@ -49,7 +49,7 @@ class RunningStatistics:
         _copy(self._values, self._before)
 
     def finish(self) -> None:
-        """After the last part: all processes take the mean, unless a part spoiled it, whose update is not made either."""
+        """After the last part: all processes take the mean, unless it is not finite; the step then moves no weights."""
         if not self._values:
             return
         if dist.world_size() > 1:

@@ -119,6 +119,15 @@ def test_an_unreadable_image_is_replaced_counted_and_listed(tmp_path, caplog):
     assert "skipped (1 so far): image 2" in caplog.text
 
 
+def test_a_resumed_run_lists_no_image_twice(tmp_path):
+    files = write_dataset(tmp_path)
+    (tmp_path / "2.png").write_bytes(b"broken")
+    listed = tmp_path / "skipped.tsv"
+    for start in (0, 6):
+        take(12, config(files, workers=0), tmp_path, start_iteration=start, skipped_file=listed)
+    assert [line.split("\t")[0] for line in listed.read_text().splitlines()] == ["2"]
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_too_many_unreadable_images_stop_the_run_with_a_clear_message(tmp_path, workers):
     files = write_dataset(tmp_path, images=8)

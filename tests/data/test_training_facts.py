@@ -48,3 +48,9 @@ def test_centres_need_the_json(tmp_path, monkeypatch):
     monkeypatch.setenv("PODS_DATASETS", str(tmp_path))
     with pytest.raises(DataError, match="lvis_v1_train"):
         training_facts.box_centres(LVIS1, tmp_path)
+
+
+def test_frequency_groups_are_those_that_the_data_set_states_else_follow_its_images(own, tmp_path):
+    groups = training_facts.frequency_groups(LVIS1, tmp_path).tolist()
+    assert [groups.count(group) for group in "rcf"] == [337, 461, 405]
+    assert training_facts.frequency_groups(own, tmp_path).tolist() == ["r", "r"]

@@ -1,4 +1,4 @@
-"""Weights & Biases through its own library where it is installed, else through a stand-in that keeps what it is told."""
+"""Weights & Biases through its own library where it is installed, else through a stand-in that keeps all it hears."""
 
 import sys
 import types

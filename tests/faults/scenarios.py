@@ -21,6 +21,9 @@ import torch
 from processes import TIMEOUT, differences, last_iteration, losses, running, start, train
 from tiny import make_data, make_experiment
 
+from cvpods_ext.config.schema import DatasetFiles
+from cvpods_ext.data.annotations import load
+from cvpods_ext.data.catalog import resolve
 from cvpods_ext.engine.checkpoint import INDEX
 from cvpods_ext.runtime import files
 
@@ -223,10 +226,12 @@ def corrupt_image(shop: Workshop) -> Outcome:
         run.signal(signal.SIGKILL)
         run.wait()
     reference = shop.reference(experiment=experiment)
-    listed = {line.split("\t")[0] for line in (reference / "skipped.rank0.txt").read_text().splitlines()}
-    assert listed == {str(images[0]["id"])}, listed
     happened = "skipped, replaced by another image, listed in skipped.rank0.txt; then kill -9 and resume"
-    return _resumed(shop, output, "corrupt image", happened, experiment=experiment, lost="one unreadable image")
+    outcome = _resumed(shop, output, "corrupt image", happened, experiment=experiment, lost="one unreadable image")
+    for run_output in (reference, output):
+        lines = (run_output / "skipped.rank0.txt").read_text().splitlines()
+        assert [line.split("\t")[0] for line in lines] == [str(images[0]["id"])], lines  # once, also after a resume
+    return outcome
 
 
 def corrupt_annotation(shop: Workshop) -> Outcome:
@@ -243,6 +248,9 @@ def corrupt_annotation(shop: Workshop) -> Outcome:
         run.wait_until(6)
         run.signal(signal.SIGKILL)
         run.wait()
+    dropped = load(resolve(DatasetFiles(annotations=str(data.train), images=str(data.root)), folder)).dropped_list
+    listed = [line.split(",")[0] for line in dropped.read_text().splitlines()[1:]]
+    assert listed == [str(annotation["id"]) for annotation in content["annotations"][:2]], listed
     happened = "dropped when the json was parsed, counted in the log and listed; then kill -9 and resume"
     return _resumed(shop, output, "corrupt annotations", happened, experiment=experiment, lost="two broken annotations")
 

@@ -19,8 +19,8 @@ class EqualizationLossV2(RememberingLoss, SigmoidWithBackgroundLoss):
     """Sigmoid cross entropy whose negatives weigh f(g_c) and positives 1 + alpha (1 - f(g_c)) (equations 4 to 6).
 
     g_c is the ratio of accumulated positive to negative gradient magnitude of class c, after weighting, over the steps
-    before this one; f(g) = 1 / (1 + exp(-gamma (g - mu))). The background column weighs 1. The accumulated gradients are part
-    of the state dict: a run that continues without them starts its balance over.
+    before this one; f(g) = 1 / (1 + exp(-gamma (g - mu))). The background column weighs 1. The accumulated gradients
+    are part of the state dict: a run that continues without them starts its balance over.
     """
 
     memories = ("positive_gradients", "negative_gradients")
