@@ -12,7 +12,10 @@ from cvpods_ext.config.experiment import Experiment
 from cvpods_ext.config.override import fingerprint
 from cvpods_ext.data.catalog import resolve
 from cvpods_ext.engine.infer import detections_folder
+from cvpods_ext.evaluation.detections import are_boxes_only
 from cvpods_ext.evaluation.evaluate import evaluate
+from cvpods_ext.evaluation.interchange import open_given
+from cvpods_ext.evaluation.protocol import needs_masks
 from cvpods_ext.evaluation.results import Results
 from cvpods_ext.modeling.weights.reader import read
 from cvpods_ext.runtime.environment import commit, versions
@@ -51,7 +54,7 @@ def judge(
             "iteration": read(weights).metadata.get("iteration"),
             "devices": devices,
             "test_wall_seconds": round(wall_seconds, 1),
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "date": _now(),
             "smoke": experiment.smoke,
             "overrides": list(experiment.overrides),
             "versions": versions(),
@@ -60,3 +63,45 @@ def judge(
     path = (experiment.folder if experiment.is_as_published else experiment.output) / "results.json"
     results.write(path)
     return results, path
+
+
+def judge_given(experiment: Experiment, source: Path) -> tuple[Results, Path]:
+    """Evaluate detections that another program made as if the experiment had: same annotations, limits and tasks.
+
+    `source` is a results json or a folder of shards and gives the results their name. They are written to
+    imported/<name>/results.json in the experiment's output. A file of boxes only is judged on boxes only.
+    """
+    test, files = experiment.config.test, resolve(experiment.config.data.test, experiment.folder)
+    output = imported_folder(experiment, source)
+    shards = output / "inference" / files.name
+    digest = open_given(source, shards)
+    tasks = [task for task in test.tasks if not (needs_masks(task) and are_boxes_only(shards))]
+    if len(tasks) < len(test.tasks):
+        logger.warning("%s holds boxes only: judged on %s", source, " and ".join(tasks) or "nothing")
+    evaluation = evaluate(files.annotations, shards, tasks, test.max_detections, test.evaluator)
+    results = Results(
+        experiment=output.name,
+        dataset=files.name,
+        metrics=dict(evaluation),
+        settings=evaluation.settings,
+        provenance={
+            "commit": commit(),
+            "data_sha256": sha256_of(files.annotations),
+            "detections": source.name,
+            "detections_sha256": digest,
+            "date": _now(),
+            "versions": versions(),
+        },
+    )
+    path = output / "results.json"
+    results.write(path)
+    return results, path
+
+
+def imported_folder(experiment: Experiment, source: Path) -> Path:
+    """Where detections of another program are kept and judged, by the name of their file or folder."""
+    return experiment.output / "imported" / source.resolve().stem
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -179,6 +179,13 @@ def remove_shards(folder: Path) -> None:
         path.unlink()
 
 
+def are_boxes_only(folder: Path) -> bool:
+    """Whether there are detections in `folder`, and none of them has a mask."""
+    files = [path for path in shard_files(folder) if read_shard_metadata(path).rows]
+    heights = [_read_columns(path, ["rle_height"]).column(0) for path in files]
+    return bool(heights) and all(column.null_count == len(column) for column in heights)
+
+
 @dataclass(frozen=True)
 class DetectionTable:
     """Detections of many images as columns, in file order.
@@ -246,14 +253,9 @@ def read(folder: Path, masks: bool = True) -> DetectionTable:
 
 def read_shard(path: Path, masks: bool = True) -> DetectionTable:
     """One shard as a table; values that no evaluator can rank or place are a DataError."""
-    metadata = read_shard_metadata(path)
     names = ["image_id", "category_id", "score", *BOX_COLUMNS, *(MASK_COLUMNS if masks else ())]
-    try:
-        table = pq.read_table(path, columns=names)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{path} cannot be read ({_first_line(error)}). Delete it and test again: only its images are repeated."
-        ) from error
+    metadata = read_shard_metadata(path)
+    table = _read_columns(path, names)
     column = {name: table.column(name).to_numpy() for name in names if name != "rle_counts"}
     counts = table.column("rle_counts") if masks else None
     has_masks = counts is not None and counts.null_count == 0
@@ -273,6 +275,15 @@ def read_shard(path: Path, masks: bool = True) -> DetectionTable:
     )
     _refuse_bad_values(result)
     return result
+
+
+def _read_columns(path: Path, names: list[str]) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=names)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path} cannot be read ({_first_line(error)}). Delete it and test again: only its images are repeated."
+        ) from error
 
 
 def _refuse_bad_values(table: DetectionTable) -> None:

@@ -1,9 +1,15 @@
-"""Results json of LVIS and COCO, read and written as a stream: other toolkits' files in, submissions out."""
+"""Results json of LVIS and COCO, read and written as a stream: other toolkits' files in, submissions out.
+
+A results json is a list of detections, as evaluation servers take it. With images and categories beside that list it
+is a COCO data set whose annotations have scores, which FiftyOne and other viewers open.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +20,49 @@ import pyarrow.parquet as pq
 from cvpods_ext.errors import DataError
 from cvpods_ext.evaluation import detections
 from cvpods_ext.evaluation.detections import BOX_COLUMNS, shard_files, shard_metadata, shard_schema
-from cvpods_ext.runtime.files import atomic_path
+from cvpods_ext.runtime.files import atomic_path, sha256_of
 
 _CHUNK_CHARACTERS = 1 << 20
 _LONGEST_ITEM = 1 << 24  # characters; more without an end means that the file is broken
 _ROWS_AT_ONCE = 50_000
 _BYTES_PER_SHARD = 256 << 20  # of json
+
+
+def open_given(source: Path, folder: Path) -> str:
+    """Let `folder` hold the detections of `source`, a results json or a folder of shards; returns their sha256.
+
+    A folder is linked to, a json is turned into shards. What an earlier call made of the same json is kept, so that
+    its match tables serve again. DataError if `source` is neither.
+    """
+    source, folder = Path(source), Path(folder)
+    if not source.exists():
+        raise DataError(f"--detections {source}: there is no such file or folder")
+    if source.is_dir() and not shard_files(source):
+        raise DataError(f"--detections {source}: no detections-*.parquet in this folder. Give the json, or its shards.")
+    digest = _digest(source)
+    if not source.is_dir() and not folder.is_symlink() and _imported_digests(folder) == {digest}:
+        return digest
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+    if source.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.symlink_to(source.resolve(), target_is_directory=True)
+    else:
+        import_json(source, folder)
+    return digest
+
+
+def _digest(source: Path) -> str:
+    """Of the file, or of the digests of all shards."""
+    if source.is_file():
+        return sha256_of(source)
+    return hashlib.sha256("".join(map(sha256_of, shard_files(source))).encode()).hexdigest()
+
+
+def _imported_digests(folder: Path) -> set[Any]:
+    return {detections.read_shard_metadata(path).settings.get("sha256") for path in shard_files(folder)}
 
 
 def import_json(results_json: Path, folder: Path) -> int:
@@ -36,7 +79,8 @@ def import_json(results_json: Path, folder: Path) -> int:
         num_shards = 1 + results_json.stat().st_size // _BYTES_PER_SHARD
     except FileNotFoundError as error:
         raise DataError(f"{results_json} is missing.") from error
-    shards = [_JsonShard(folder / f"detections-0-{k}.parquet", results_json) for k in range(num_shards)]
+    origin = {"imported_from": results_json.name, "sha256": sha256_of(results_json)}
+    shards = [_JsonShard(folder / f"detections-0-{k}.parquet", origin) for k in range(num_shards)]
     total = 0
     try:
         for position, item in enumerate(_stream(results_json)):
@@ -55,8 +99,8 @@ def import_json(results_json: Path, folder: Path) -> int:
 class _JsonShard:
     """One shard that grows row group by row group and gets its name only when it is complete."""
 
-    def __init__(self, path: Path, source: Path) -> None:
-        self._path, self._source = path, source
+    def __init__(self, path: Path, origin: dict[str, Any]) -> None:
+        self._path, self._origin = path, origin
         self._temporary = path.with_name(f".{path.name}.tmp")
         path.parent.mkdir(parents=True, exist_ok=True)
         self._schema = shard_schema(pa.float64())
@@ -76,8 +120,7 @@ class _JsonShard:
 
     def finish(self) -> None:
         self._flush()
-        settings = {"imported_from": self._source.name}
-        self._writer.add_key_value_metadata(shard_metadata(list(self._image_ids), settings))
+        self._writer.add_key_value_metadata(shard_metadata(list(self._image_ids), self._origin))
         self._writer.close()
         self._temporary.replace(self._path)
 
@@ -157,20 +200,45 @@ def _compressed(mask: Any) -> dict[str, Any]:
 
 def export_json(folder: Path, out: Path) -> int:
     """Write all shards of `folder` as one results json in the official layout; returns the number of detections."""
+    total = 0
+    with atomic_path(out) as temporary, open(temporary, "w", encoding="ascii") as file:
+        file.write("[")
+        for result in _results(folder):
+            file.write((",\n" if total else "\n") + json.dumps(result))
+            total += 1
+        file.write("\n]\n")
+    return total
+
+
+def export_dataset(
+    folder: Path, out: Path, images: Sequence[dict[str, Any]], categories: Sequence[dict[str, Any]]
+) -> int:
+    """Write all shards of `folder` as a COCO data set with scores; returns the number of detections.
+
+    `images` are records with id, file_name, height and width, `categories` with id and name.
+    """
+    total = 0
+    with atomic_path(out) as temporary, open(temporary, "w", encoding="ascii") as file:
+        file.write(f'{{"images": {json.dumps(list(images))},\n"categories": {json.dumps(list(categories))},\n')
+        file.write('"annotations": [')
+        for result in _results(folder):
+            width, height = result["bbox"][2:]
+            record = {"id": total + 1, **result, "area": width * height, "iscrowd": 0}
+            file.write((",\n" if total else "\n") + json.dumps(record))
+            total += 1
+        file.write("\n]}\n")
+    return total
+
+
+def _results(folder: Path) -> Iterator[dict[str, Any]]:
+    """Result dicts of all shards, in bounded memory."""
     detections.completed_image_ids(folder)
     files = shard_files(folder)
     if not files:
         raise DataError(f"no detections-*.parquet in {folder}. Run pods_test first.")
-    total = 0
-    with atomic_path(out) as temporary, open(temporary, "w", encoding="ascii") as file:
-        file.write("[")
-        for path in files:
-            for batch in pq.ParquetFile(path).iter_batches(_ROWS_AT_ONCE):
-                for row in batch.to_pylist():
-                    file.write((",\n" if total else "\n") + json.dumps(_result(row)))
-                    total += 1
-        file.write("\n]\n")
-    return total
+    for path in files:
+        for batch in pq.ParquetFile(path).iter_batches(_ROWS_AT_ONCE):
+            yield from map(_result, batch.to_pylist())
 
 
 def _result(row: dict[str, Any]) -> dict[str, Any]:
