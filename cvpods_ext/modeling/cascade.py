@@ -84,7 +84,8 @@ class CascadeRoIHeads(nn.Module):
         trunk_trains: bool,
     ) -> dict[str, Tensor]:
         """loss_cls_stage0, loss_box_reg_stage0, ... and loss_mask, those that reach a parameter that trains."""
-        sampled = rois = self.sampler(proposals, truth)
+        sampled = self.sampler(proposals, truth)
+        rois = sampled.to(limits.device)
         losses: dict[str, Tensor] = {}
         last = len(self.stages) - 1
         for k, stage in enumerate(self.stages):

@@ -153,3 +153,13 @@ def trains(module: nn.Module | None) -> bool:
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a CPU tensor to `device` without waiting for what the device still does."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def to_host(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Copy tensors of one device to the host, which waits for that device once for all of them."""
+    device = tensors[0].device
+    if device.type != "cuda":
+        return tensors
+    copies = tuple(tensor.to("cpu", non_blocking=True) for tensor in tensors)
+    torch.cuda.current_stream(device).synchronize()
+    return copies

@@ -37,9 +37,20 @@ class RoIPooler:
         if not boxes.is_cuda:
             return roi_align_rows(features[: len(self.strides)], self.strides, boxes, image_of_roi, levels, self.size)
         rois = torch.cat((image_of_roi[:, None].to(boxes.dtype), boxes), dim=1)
-        positions = [(levels == i).nonzero()[:, 0] for i in range(len(self.strides))]
-        pooled = [
-            roi_align(map_, rois[where], self.size, 1 / stride, sampling_ratio=0, aligned=True)
-            for map_, stride, where in zip(features, self.strides, positions, strict=False)
-        ]
-        return torch.cat(pooled)[torch.cat(positions).argsort()]
+        return roi_align_without_waiting(features[: len(self.strides)], self.strides, rois, levels, self.size)
+
+
+def roi_align_without_waiting(
+    features: Sequence[Tensor], strides: Sequence[int], rois: Tensor, levels: Tensor, size: int
+) -> Tensor:
+    """Sum over the levels; the RoIs (R, 5) of other levels are given without extent, so that they add zeros.
+
+    Sorting the RoIs by level would need the number of each, and to learn it the host would wait for the device.
+    """
+    pooled = None
+    for i, (map_, stride) in enumerate(zip(features, strides, strict=True)):
+        here = torch.where((levels == i)[:, None], rois, 0.0)
+        part = roi_align(map_, here, size, 1 / stride, sampling_ratio=0, aligned=True)
+        pooled = part if pooled is None else pooled.add_(part)
+    assert pooled is not None, "a pyramid has levels"
+    return pooled

@@ -74,7 +74,7 @@ class RoIHeads(nn.Module):
     ) -> dict[str, Tensor]:
         """loss_cls, loss_box_reg and loss_mask, those that reach a parameter that trains."""
         rois = self.sampler(proposals, truth)
-        losses, _ = self.stage.train(features, rois, targets, trunk_trains=trunk_trains)
+        losses, _ = self.stage.train(features, rois.to(limits.device), targets, trunk_trains=trunk_trains)
         if self.mask_head is not None and (trunk_trains or trains(self.mask_head)):
             losses["loss_mask"] = mask_branch_loss(self.mask_head, features, rois, targets, self.sampler.num_classes)
         return losses
@@ -114,12 +114,14 @@ def select_per_image(
 def mask_branch_loss(
     head: MaskHead, features: Sequence[Tensor], rois: RoIs, targets: Sequence[Targets], num_classes: int
 ) -> Tensor:
-    """Mask loss of the foreground RoIs; on a GPU the targets are drawn while the device computes the logits."""
-    rows = (rois.labels < num_classes).nonzero()[:, 0]
-    boxes, image = rois.boxes[rows], rois.image[rows]
-    on_host = boxes.cpu(), image.cpu(), rois.truth_index[rows].cpu()
-    logits = head(features, boxes, image, rois.labels[rows])
-    truth = mask_targets(targets, *on_host, head.mask_size)
+    """Mask loss of the foreground among `rois`, which are in host memory.
+
+    The targets are drawn there while a GPU computes the logits.
+    """
+    foreground = rois.rows((rois.labels < num_classes).nonzero()[:, 0])
+    boxes, image, labels, *_ = foreground.to(features[0].device)
+    logits = head(features, boxes, image, labels)
+    truth = mask_targets(targets, foreground.boxes, foreground.image, foreground.truth_index, head.mask_size)
     return mask_loss(logits, to_device(truth, logits.device))
 
 

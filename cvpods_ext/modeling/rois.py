@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cvpods_ext.modeling.layers import to_device, to_host
 from cvpods_ext.modeling.matching import GroundTruth, Priorities, match, random_priorities, sample
 from cvpods_ext.modeling.proposals import Proposals
 from cvpods_ext.structures import Targets
@@ -31,13 +32,21 @@ class RoIs(NamedTuple):
     truth_index: Tensor
     truth_boxes: Tensor
 
+    def rows(self, index: Tensor) -> RoIs:
+        """Some of them, by position."""
+        return RoIs(*(column[index] for column in self))
+
+    def to(self, device: torch.device) -> RoIs:
+        """Copies on `device`, which is not waited for."""
+        return RoIs(*(to_device(column, device) for column in self))
+
 
 @dataclass(frozen=True)
 class RoISampler:
     """Labels the proposals and the ground-truth boxes themselves, then draws `count` RoIs per image.
 
-    At most `foreground_fraction` of them reach `iou_threshold` with an object. The host waits for the device once, for
-    the number of RoIs.
+    At most `foreground_fraction` of them reach `iou_threshold` with an object. How many there are is known only when
+    the device has caught up; to wait no second time, everything about them is brought to the host at once.
     """
 
     num_classes: int
@@ -48,15 +57,16 @@ class RoISampler:
 
     @torch.no_grad()
     def __call__(self, proposals: Proposals, truth: GroundTruth) -> RoIs:
-        """The RoIs that a training step looks at."""
+        """The RoIs that a training step looks at, in host memory, where the mask targets will be drawn."""
         boxes = torch.cat((proposals.boxes, truth.boxes.to(proposals.boxes.dtype)), dim=1)
         usable = torch.cat((proposals.valid, truth.labels >= 0), dim=1)
         labels = match(truth, boxes, low=self.iou_threshold, high=self.iou_threshold)
         drawn = sample(labels.label.masked_fill(~usable, -1), self.count, self.foreground_fraction, self.priorities)
-        image, column = drawn.valid.nonzero(as_tuple=True)
-        row = drawn.index[image, column]
-        foreground = drawn.foreground[image, column]
-        return _with_truth(boxes[image, row], image, labels.index[image, row], foreground, truth, self.num_classes)
+        image = torch.arange(len(boxes), device=boxes.device)[:, None].expand_as(drawn.index)
+        columns = boxes[image, drawn.index], image, labels.index.gather(1, drawn.index), drawn.foreground
+        padded = _with_truth(*(column.flatten(0, 1) for column in columns), truth, self.num_classes)
+        *on_host, valid = to_host(*padded, drawn.valid.flatten())
+        return RoIs(*on_host).rows(valid.nonzero()[:, 0])
 
 
 @torch.no_grad()

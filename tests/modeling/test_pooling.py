@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 from shared import shared
+from torchvision.ops import roi_align
 
-from cvpods_ext.modeling.pooling import RoIPooler
+from cvpods_ext.modeling.pooling import RoIPooler, roi_align_without_waiting
 
 STRIDES = (4, 8, 16, 32)
 
@@ -41,3 +42,26 @@ def test_the_gradient_is_the_one_of_finite_differences():
     pooler = RoIPooler(2, (4, 8))
     image = torch.zeros(3, dtype=torch.int64)
     assert torch.autograd.gradcheck(lambda *maps: pooler(maps, boxes, image), features)
+
+
+def test_levels_are_pooled_without_counting_their_boxes_bit_by_bit_as_one_after_the_other():
+    generator = torch.Generator().manual_seed(0)
+    features = [torch.randn(2, 3, 64 // 2**i, 64 // 2**i, generator=generator, requires_grad=True) for i in range(4)]
+    copies = [map_.detach().clone().requires_grad_() for map_ in features]
+    corner = torch.rand(50, 2, generator=generator) * 250 - 20
+    boxes = torch.cat((corner, corner + torch.rand(50, 2, generator=generator) * 600), dim=1)
+    boxes[0] = torch.tensor([30.0, 30, 30, 30])
+    rois = torch.cat((torch.randint(0, 2, (50, 1), generator=generator).float(), boxes), dim=1)
+    levels = RoIPooler(7, STRIDES).levels(boxes)
+    assert len(levels.unique()) == 4
+    pooled = roi_align_without_waiting(features, STRIDES, rois, levels, 7)
+    expected = torch.zeros_like(pooled)
+    for i, (map_, stride) in enumerate(zip(copies, STRIDES, strict=True)):
+        part = roi_align(map_, rois[levels == i], 7, 1 / stride, sampling_ratio=0, aligned=True)
+        expected = expected.index_put((levels == i,), part)
+    assert torch.equal(pooled, expected)
+    weights = torch.randn(pooled.shape, generator=generator)
+    (pooled * weights).sum().backward()
+    (expected * weights).sum().backward()
+    for ours, theirs in zip(features, copies, strict=True):
+        assert torch.equal(ours.grad, theirs.grad)
