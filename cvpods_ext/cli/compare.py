@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cvpods_ext.config import Config
     from cvpods_ext.data.annotations import Annotations
     from cvpods_ext.evaluation.ground_truth import GroundTruth
+    from cvpods_ext.evaluation.protocol import Criteria
     from cvpods_ext.report.runs import Entry
     from cvpods_ext.report.table import Table
 
@@ -25,6 +26,7 @@ EXAMPLES = """\
   pods_compare                                everything below the current folder
   pods_compare ..                             all experiments of a playground
   pods_compare A B --task segm --intervals    is B better than A? intervals, differences, a verdict
+  pods_compare A B --iou 0.3 --area 0 1024    the same at an IoU and for objects of a size in pixels
   pods_compare .. --metrics AP,AP50,APr       choose the columns
   pods_compare .. --format markdown --out table.md
   pods_compare .. --html report.html          curves and pictures of mistakes, one file that opens offline"""
@@ -39,6 +41,12 @@ def main() -> None:
     flags.add_argument("--metrics", default="", metavar="A,B", help="columns (default: AP,APr,APc,APf or sizes)")
     flags.add_argument("--out", type=Path, metavar="FILE", help="write there; .md, .csv and .tex choose the format")
     flags.add_argument("--intervals", action="store_true", help="resample the detections on disk: how sure is it?")
+    flags.add_argument(
+        "--iou", type=float, nargs="+", metavar="T", help="intervals of the AP at these IoUs"
+    )
+    flags.add_argument(
+        "--area", type=float, nargs=2, metavar=("LOW", "HIGH"), help="intervals for objects of this size in pixels"
+    )
     flags.add_argument("--reference", default="", metavar="NAME", help="compare with this one (default: the first)")
     flags.add_argument("--resamples", type=int, default=1000, metavar="N", help="for --intervals (default: 1000)")
     flags.add_argument("--html", type=Path, metavar="FILE", help="write a page, with intervals and mistakes")
@@ -54,12 +62,13 @@ def _run(arguments: argparse.Namespace) -> None:
 
     if arguments.resamples < 2:
         raise ConfigError(f"--resamples must be at least 2, got {arguments.resamples}")
+    criteria = _criteria(arguments)
     entries = collect(arguments.folders or [Path()])
     metrics = [name for name in arguments.metrics.split(",") if name]
     built = tables(entries, [arguments.task] if arguments.task else [], metrics)
-    if arguments.intervals or arguments.html:
+    if arguments.intervals or arguments.html or criteria:
         sources = _open_sources(entries, arguments.task)
-        built += _certainty(sources, arguments.reference, arguments.resamples)
+        built += _certainty(sources, arguments.reference, arguments.resamples, criteria)
         if arguments.html:
             _write_page(arguments.html, sources, built)
     style = arguments.format or _format_of(arguments.out)
@@ -71,6 +80,16 @@ def _run(arguments: argparse.Namespace) -> None:
         sys.stdout.write(text)
     else:
         write_text(arguments.out, text)
+
+
+def _criteria(arguments: argparse.Namespace) -> Criteria | None:
+    """What --iou and --area ask for, None for the official criteria."""
+    if arguments.iou is None and arguments.area is None:
+        return None
+    from cvpods_ext.evaluation.protocol import AREA_RANGES, OFFICIAL, Criteria
+
+    thresholds = tuple(sorted(arguments.iou)) if arguments.iou else OFFICIAL.thresholds
+    return Criteria(thresholds, (tuple(arguments.area) if arguments.area else AREA_RANGES[0],))
 
 
 def _format_of(out: Path | None) -> str:
@@ -123,14 +142,15 @@ def _experiment_of(entry: Entry) -> tuple[Config, Path]:
     raise ConfigError(f"{entry.paths[0]} lies in no experiment folder, so its annotations and images cannot be found.")
 
 
-def _certainty(sources: _Sources, reference: str, resamples: int) -> list[Table]:
+def _certainty(sources: _Sources, reference: str, resamples: int, criteria: Criteria | None) -> list[Table]:
     from cvpods_ext.report.certainty import certainty_tables
     from cvpods_ext.report.sources import candidates
 
-    found = candidates(sources.entries, sources.gt, sources.task)
+    found = candidates(sources.entries, sources.gt, sources.task, criteria)
     if not found:
         raise DataError("none of these results has its detections on disk any more; run pods_test again")
-    return certainty_tables(sources.title, found, reference, resamples, sources.gt.federated)
+    title = f"{sources.title}, {criteria.describe()}" if criteria else sources.title
+    return certainty_tables(title, found, reference, resamples, sources.gt.federated)
 
 
 def _write_page(out: Path, sources: _Sources, built: Sequence[Table]) -> None:

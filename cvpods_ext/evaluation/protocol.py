@@ -53,6 +53,12 @@ class Criteria:
         areas = "_".join(f"{low:g}-{high:g}" for low, high in self.areas)
         return f"iou_{'_'.join(f'{threshold:g}' for threshold in self.thresholds)}-area_{areas}"
 
+    def describe(self) -> str:
+        """Words for the title of a table."""
+        ious = " ".join(f"{threshold:.2f}".rstrip("0") for threshold in self.thresholds)
+        ranges = ("all sizes" if area == AREA_RANGES[0] else f"area {area[0]:g} to {area[1]:g}" for area in self.areas)
+        return f"IoU {ious}, {', '.join(ranges)}"
+
     @cached_property
     def area_bits(self) -> np.ndarray:
         """(A,) uint64, for each area range the bits of all thresholds."""

@@ -91,7 +91,9 @@ def labels(entries: Sequence[Entry]) -> list[str]:
     usual = _usual_conditions(entries)
     names = []
     for entry in entries:
-        details = [f"{key.split('.')[-1]}={_short(value)}" for key, value in deviations(entry, usual).items()]
+        details = ["smoke"] if entry.conditions.get("smoke") else []  # also where all rows are: it is no result
+        unusual = deviations(entry, usual).items()
+        details += [f"{key.split('.')[-1]}={_short(value)}" for key, value in unusual if key != "smoke" or not value]
         if shared[entry.experiment] > 1:
             others = [other.changes for other in entries if other.experiment == entry.experiment and other is not entry]
             details += [

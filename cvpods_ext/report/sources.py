@@ -10,8 +10,10 @@ from cvpods_ext.config.experiment import output_folder
 from cvpods_ext.evaluation import detections
 from cvpods_ext.evaluation.curves import curves
 from cvpods_ext.evaluation.ground_truth import GroundTruth
+from cvpods_ext.evaluation.match_table import MatchTable
 from cvpods_ext.evaluation.matches import match_table
-from cvpods_ext.evaluation.selection import COCO_LIMIT, Limit, select_annotations
+from cvpods_ext.evaluation.protocol import OFFICIAL, Criteria
+from cvpods_ext.evaluation.selection import limit_of, select_annotations
 from cvpods_ext.report.certainty import Candidate
 from cvpods_ext.report.evidence import Judgement
 from cvpods_ext.report.html import PageRun
@@ -48,10 +50,12 @@ def with_detections(entries: Sequence[Entry], gt: GroundTruth) -> list[tuple[str
     return usable
 
 
-def candidates(entries: Sequence[Entry], gt: GroundTruth, task: str) -> list[Candidate]:
-    """What the intervals are computed from: the match tables of all runs."""
+def candidates(
+    entries: Sequence[Entry], gt: GroundTruth, task: str, criteria: Criteria | None = None
+) -> list[Candidate]:
+    """What the intervals are computed from: the match tables of all runs, by default under the official criteria."""
     return [
-        Candidate(label, [match_table(gt, folder, task, limit_of(entry, gt.federated)) for folder in folders])
+        Candidate(label, [_table(entry, gt, folder, task, criteria or OFFICIAL) for folder in folders])
         for label, entry, folders in with_detections(entries, gt)
     ]
 
@@ -61,12 +65,13 @@ def page_runs(entries: Sequence[Entry], gt: GroundTruth, task: str) -> list[Page
     runs = []
     counted = select_annotations(gt)
     for label, entry, folders in with_detections(entries, gt):
-        matches = match_table(gt, folders[0], task, limit_of(entry, gt.federated))
+        matches = _table(entry, gt, folders[0], task)
         judgement = Judgement(counted, detections.read(folders[0], masks=task == "segm"), matches, task)
         runs.append(PageRun(label, judgement, curves(matches.judged, matches.objects, matches.num_categories)))
     return runs
 
 
-def limit_of(entry: Entry, federated: bool) -> Limit:
-    """How many detections the entry's numbers count."""
-    return Limit(per_image=int(entry.conditions.get("max_detections", 300))) if federated else COCO_LIMIT
+def _table(entry: Entry, gt: GroundTruth, folder: Path, task: str, criteria: Criteria = OFFICIAL) -> MatchTable:
+    """The match table of a run, with as many detections as the entry's numbers count."""
+    limit = limit_of(gt.federated, int(entry.conditions.get("max_detections", 300)))
+    return match_table(gt, folder, task, limit, criteria=criteria)

@@ -12,6 +12,7 @@ import numpy as np
 import pycocotools.mask as coco_mask
 
 THRESHOLDS = [0.5 + 0.05 * k for k in range(10)]
+RECALLS = np.linspace(0, 1, 101)  # some lie a rounding error above their hundredth, which the official tools keep
 RANGES = {"": (0, 1e10), "s": (0, 32**2), "m": (32**2, 96**2), "l": (96**2, 1e10)}
 
 
@@ -114,7 +115,7 @@ def _curve(objects, candidates, area, threshold, partial, category, task):
     for k, (_, right) in enumerate(judged, start=1):
         hits += right
         points.append((hits / total, hits / k))
-    at_recall = [max((p for r, p in points if r >= 0.01 * k - 1e-12), default=0.0) for k in range(101)]
+    at_recall = [max((p for r, p in points if r >= wanted), default=0.0) for wanted in RECALLS]
     return at_recall, hits / total
 
 

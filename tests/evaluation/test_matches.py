@@ -1,17 +1,21 @@
 import numpy as np
 import pytest
+import reference_evaluator
 from evaluation_cases import perturbed, synthetic, write_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvpods_ext.errors import DataError
+from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.evaluation import ground_truth, matches
+from cvpods_ext.evaluation.bootstrap import group_means, resampled_aps
+from cvpods_ext.evaluation.curves import curves
 from cvpods_ext.evaluation.detections import shard_files
 from cvpods_ext.evaluation.evaluate import evaluate, metrics_of
 from cvpods_ext.evaluation.matches import match_table
 from cvpods_ext.evaluation.matching import match
 from cvpods_ext.evaluation.overlaps import Pairs
-from cvpods_ext.evaluation.protocol import IOU_THRESHOLDS
+from cvpods_ext.evaluation.per_category import category_aps
+from cvpods_ext.evaluation.protocol import IOU_THRESHOLDS, Criteria
 from cvpods_ext.evaluation.selection import LVIS_LIMIT, Limit
 
 
@@ -160,3 +164,49 @@ def test_coco_photos_survive_a_worker_count_of_more_than_shards(tmp_path):
     annotations = json.loads(shared("data/datasets/coco/annotations/instances_val2017.json").read_text())
     path, shards = write_case(tmp_path, annotations, perturbed(annotations, seed=2))
     assert evaluate(path, shards, workers=4)["segm"]["AP"] > 5
+
+
+@pytest.mark.parametrize("task", ["bbox", "segm"])
+@pytest.mark.parametrize(
+    ("thresholds", "area"), [((0.3,), (0.0, 1e10)), ((0.1, 0.6, 1.0), (0.0, 900.0)), ((0.5,), (300.0, 1e4))]
+)
+def test_any_iou_and_area_agree_with_the_definition(task, thresholds, area, tmp_path, monkeypatch):
+    annotations, detections = synthetic(7, images=8, per_image=60)
+    path, shards = write_case(tmp_path, annotations, detections)
+    gt = ground_truth.load(path, masks=True)
+    table = match_table(gt, shards, task, LVIS_LIMIT, criteria=Criteria(thresholds, (area,)))
+    monkeypatch.setattr(reference_evaluator, "THRESHOLDS", list(thresholds))
+    monkeypatch.setattr(reference_evaluator, "RANGES", {"": area})
+    expected = reference_evaluator.evaluate(annotations, detections, task)
+    ones = np.ones((1, len(gt.image_ids)), dtype=np.float32)
+    found = curves(table.judged, table.objects, table.num_categories, table.criteria)
+    means = {
+        "by curves": group_means(category_aps(found.precision)[None], gt.frequency)[0],
+        "by resampling each image once": group_means(resampled_aps(table, ones), gt.frequency)[0],
+    }
+    for how, (ap, rare, common, frequent) in means.items():
+        assert ap == pytest.approx(expected["AP"], abs=1e-4), how
+        assert (common, frequent) == pytest.approx((expected["APc"], expected["APf"]), abs=1e-4), how
+        assert np.isnan(rare), how
+    assert expected["AP"] > 1
+    again = match_table(gt, shards, task, LVIS_LIMIT, criteria=Criteria(thresholds, (area,)))
+    assert equal(again.judged, table.judged)
+    if thresholds != (0.5,):
+        assert means["by curves"][0] != pytest.approx(metrics_of(match_table(gt, shards, task, LVIS_LIMIT), True)["AP"])
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "areas", "message"),
+    [
+        ((), ((0, 1),), "IoU thresholds"),
+        ((0.5, 0.5), ((0, 1),), "different"),
+        ((0.0,), ((0, 1),), r"in \(0, 1\]"),
+        ((50.0,), ((0, 1),), r"in \(0, 1\], got \[50.0\]"),
+        ((0.5,), ((9, 4),), "got 9 4"),
+        ((0.5,), ((0, float("nan")),), "got 0 nan"),
+        (tuple(np.linspace(0.1, 0.9, 20)), ((0, 1),) * 4, "exceed 64"),
+    ],
+)
+def test_criteria_that_are_none_are_refused(thresholds, areas, message):
+    with pytest.raises(ConfigError, match=message):
+        Criteria(thresholds, areas)

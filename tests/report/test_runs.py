@@ -40,7 +40,7 @@ def test_rows_under_other_conditions_say_so_and_do_not_compete(tmp_path):
     write_results(tmp_path / "d", "d", {"AP": 90.0}, smoke=True)
     write_results(tmp_path / "e", "e", {"AP": 90.0}, data_sha256="e" * 64)
     entries = collect([tmp_path])
-    assert labels(entries) == ["a", "b", "c (max_detections=1000)", "d (smoke=True)", "e (data_sha256=eeeeeeee)"]
+    assert labels(entries) == ["a", "b", "c (max_detections=1000)", "d (smoke)", "e (data_sha256=eeeeeeee)"]
     assert comparable(entries) == [True, True, False, False, False]
 
 
@@ -74,3 +74,9 @@ def test_nothing_found_and_broken_files_are_answered_with_what_to_do(tmp_path):
     (tmp_path / "results.json").write_text('{"experiment": "a"')
     with pytest.raises(DataError, match=r"results\.json is not valid JSON"):
         collect([tmp_path])
+
+
+def test_a_smoke_run_is_called_one_even_among_its_like(tmp_path):
+    for name in ("a", "b"):
+        write_results(tmp_path / name, name, {"AP": 10.0}, smoke=True)
+    assert labels(collect([tmp_path])) == ["a (smoke)", "b (smoke)"]
