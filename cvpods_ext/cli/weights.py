@@ -134,13 +134,14 @@ def _fit_table(state: Mapping[str, torch.Tensor], root: Path) -> Table:
     for folder in folders:
         try:
             with torch.device("meta"):
-                model = load_experiment(folder).build_model()
+                model = load_experiment(folder).build_model().to("meta")  # class counts come from files
             report = load_into(model, shapes, str(folder))
-            counts = (len(report.loaded), len(report.missing), len(report.skipped), len(report.unexpected))
+            fates = (report.loaded, report.missing, report.skipped, report.unexpected, report.recomputed)
+            counts = tuple(map(len, fates))
             rows.append((-counts[0] + sum(counts[1:]), folder, tuple(map(str, counts))))
         except UserError as error:
-            rows.append((1 << 30, folder, ("0", str(error).splitlines()[0][:60], "", "")))
-    table = Table("experiment", "loads", "missing", "other shape", "only in file", box=None)
+            rows.append((1 << 30, folder, ("0", str(error).splitlines()[0][:60], "", "", "")))
+    table = Table("experiment", "loads", "missing", "other shape", "only in file", "other input size", box=None)
     for _, folder, cells in sorted(rows):
         table.add_row(str(folder.relative_to(root)), *cells)
     return table

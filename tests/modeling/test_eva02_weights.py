@@ -94,8 +94,9 @@ def test_a_larger_input_keeps_every_weight_and_its_own_rotary_tables():
     small, large = randomised(detector()), detector(image_side=96, window=3)
     tables = {name: value.clone() for name, value in large.named_buffers() if "rope" in name}
     report = load_into(large, small.state_dict(), "1024.pth")
-    assert not report.missing
-    assert not report.skipped
+    assert report.is_complete
+    assert set(report.recomputed) == {name for name in large.state_dict() if "rope" in name}
+    assert "of another input size, computed for this model (8):" in report.summary()
     for name, parameter in large.named_parameters():
         assert torch.equal(parameter, small.get_parameter(name))
     for name, value in tables.items():

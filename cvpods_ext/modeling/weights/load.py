@@ -61,6 +61,7 @@ def load_into(
         unexpected=[name for name in translated if name not in used and not _SILENT.search(name)],
         reshaped=reshaped,
         skipped=[mismatch for mismatch in skipped if not _SILENT.search(mismatch.name)],
+        recomputed=[mismatch.name for mismatch in skipped if _SILENT.search(mismatch.name)],
         notes=notes,
     )
 

@@ -23,7 +23,10 @@ class Mismatch(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadReport:
-    """The fate of every tensor: model names for all lists but `unexpected`, which has the file's names."""
+    """The fate of every tensor: model names for all lists but `unexpected`, which has the file's names.
+
+    `recomputed` are tables that the model computes from its config and that the file holds for another input size.
+    """
 
     source: str
     loaded: list[str]
@@ -31,6 +34,7 @@ class LoadReport:
     unexpected: list[str] = field(default_factory=list)
     reshaped: list[str] = field(default_factory=list)
     skipped: list[Mismatch] = field(default_factory=list)
+    recomputed: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -48,6 +52,11 @@ class LoadReport:
             lines += [f"of another shape, not loaded ({len(self.skipped)}):", *_indent(map(str, self.skipped))]
         if self.unexpected:
             lines += [f"in the file only ({len(self.unexpected)}):", *_indent(grouped(self.unexpected))]
+        if self.recomputed:
+            lines += [
+                f"of another input size, computed for this model ({len(self.recomputed)}):",
+                *_indent(grouped(self.recomputed)),
+            ]
         if self.reshaped:
             lines += [f"reshaped ({len(self.reshaped)}):", *_indent(grouped(self.reshaped))]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])

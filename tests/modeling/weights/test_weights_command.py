@@ -59,12 +59,16 @@ def test_inspect_ranks_experiments_by_fit(command, tmp_path):
         folder.mkdir(parents=True)
         (folder / "config.py").write_text("from cvpods_ext.config.schema import Config\nconfig = Config()\n")
         (folder / "net.py").write_text(
-            f"from torch import nn\ndef build_model(cfg):\n    return nn.Sequential(nn.Linear({width}, 2))\n"
+            "import numpy, torch\n"
+            "def build_model(cfg):\n"
+            f"    model = torch.nn.Sequential(torch.nn.Linear({width}, 2))\n"
+            "    model.register_buffer('counts', torch.from_numpy(numpy.ones(2)))\n"  # on no device but its own
+            "    return model\n"
         )
-    torch.save(torch.nn.Sequential(torch.nn.Linear(4, 2)).state_dict(), "m.pth")
+    torch.save({**torch.nn.Sequential(torch.nn.Linear(4, 2)).state_dict(), "counts": torch.ones(2)}, "m.pth")
     out = command("inspect", "m.pth", "--fits", "zoo")[1]
     rows = [line.split() for line in out.splitlines() if line.lstrip().startswith(("wide", "narrow"))]
-    assert rows == [["narrow", "2", "0", "0", "0"], ["wide", "1", "0", "1", "0"]]
+    assert rows == [["narrow", "3", "0", "0", "0", "0"], ["wide", "2", "0", "1", "0", "0"]]
 
 
 def test_diff_of_equal_files_is_silent_success_whatever_their_format(command):
