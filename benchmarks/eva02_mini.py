@@ -66,7 +66,7 @@ class MaskedImageModel(nn.Module):
     def published_state(self) -> dict[str, Tensor]:
         """The tensors of a file of masked image modelling: bare names, one rotary table, tokens, a last norm."""
         trunk = {name: value for name, value in self.net.state_dict().items() if "rope" not in name}
-        table = {f"rope.{name}": value for name, value in self.net.rope_glb.state_dict().items()}
+        table = {f"rope.{name}": value for name, value in self.net.get_submodule("rope_glb").state_dict().items()}
         rest = {name: value for name, value in self.state_dict().items() if not name.startswith("net.")}
         return {**trunk, **table, **rest, "cls_token": torch.zeros_like(self.mask_token)}
 
