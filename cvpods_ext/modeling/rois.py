@@ -63,8 +63,14 @@ class RoISampler:
         labels = match(truth, boxes, low=self.iou_threshold, high=self.iou_threshold)
         drawn = sample(labels.label.masked_fill(~usable, -1), self.count, self.foreground_fraction, self.priorities)
         image = torch.arange(len(boxes), device=boxes.device)[:, None].expand_as(drawn.index)
-        columns = boxes[image, drawn.index], image, labels.index.gather(1, drawn.index), drawn.foreground
-        padded = _with_truth(*(column.flatten(0, 1) for column in columns), truth, self.num_classes)
+        padded = _with_truth(
+            boxes[image, drawn.index].flatten(0, 1),
+            image.flatten(),
+            labels.index.gather(1, drawn.index).flatten(),
+            drawn.foreground.flatten(),
+            truth,
+            self.num_classes,
+        )
         *on_host, valid = to_host(*padded, drawn.valid.flatten())
         return RoIs(*on_host).rows(valid.nonzero()[:, 0])
 
