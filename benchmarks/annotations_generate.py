@@ -1,4 +1,4 @@
-"""Write a json with the size and the tail of LVIS v1 train, for measuring; its images do not exist.
+"""Write a json with the size and the tail of LVIS v1 train, for measuring, and five photos that its images share.
 
     python benchmarks/annotations_generate.py /tmp/big.json             1.27 M annotations, about 1.1 GB
     python benchmarks/annotations_generate.py /tmp/fifth.json --share 0.2
@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from cvpods_ext.data import category_tables
 
@@ -59,7 +60,7 @@ def write(path: Path, share: float, seed: int = 0) -> None:
             height, width = SIZES[i % len(SIZES)]
             url = f"http://images.cocodataset.org/train2017/{i + 1:012d}.jpg"
             negative = rng.choice(len(categories), 9, replace=False) + 1
-            image = {"id": i + 1, "height": height, "width": width, "coco_url": url,
+            image = {"id": i + 1, "height": height, "width": width, "coco_url": url, "file_name": _photo(height, width),
                      "neg_category_ids": negative.tolist(), "not_exhaustive_category_ids": []}  # fmt: skip
             file.write((", " if i else "") + json.dumps(image))
         file.write('], "annotations": [')
@@ -75,10 +76,22 @@ def write(path: Path, share: float, seed: int = 0) -> None:
         file.write("]}")
 
 
+def write_photos(folder: Path) -> None:
+    """One noisy JPEG for each size, to be found by file_name."""
+    for height, width in SIZES:
+        pixels = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+        Image.fromarray(pixels).resize((width, height)).save(folder / _photo(height, width))
+
+
+def _photo(height: int, width: int) -> str:
+    return f"{width}x{height}.jpg"
+
+
 if __name__ == "__main__":
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("json", type=Path)
     flags.add_argument("--share", type=float, default=1.0, help="of the size of LVIS v1 train")
     arguments = flags.parse_args()
     write(arguments.json, arguments.share)
+    write_photos(arguments.json.parent)
     print(f"{arguments.json}: {arguments.json.stat().st_size / 1e6:.0f} MB")

@@ -1,8 +1,9 @@
 """Steps per second of the training loop against a bare PyTorch loop around the same model and batches.
 
 Both do forward, backward and an SGD step with momentum on one process; ours also schedules the rate, watches losses
-and gradient norm, logs, and may write checkpoints. Rounds alternate, so that a busy machine disturbs both alike; the
-quickest round of each counts.
+and gradient norm, tells frequency groups apart, logs to TensorBoard, and may write checkpoints. Rounds alternate, so
+that a busy machine disturbs both alike; the quickest round of each counts. Writes benchmarks/engine_overhead.json and
+.md.
 
 python benchmarks/engine_overhead.py [--steps 300] [--rounds 5]
 """
@@ -11,24 +12,34 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import tempfile
 import time
 from itertools import cycle
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cvpods_ext.config import Config, override
+from cvpods_ext.engine.boards import TensorBoard
 from cvpods_ext.engine.checkpoint import BackgroundSaver, CheckpointFolder
+from cvpods_ext.engine.groups import GroupMeter
 from cvpods_ext.engine.monitor import Monitor
 from cvpods_ext.engine.optim import build_optimizer, learning_rate
 from cvpods_ext.engine.replicas import Replica
 from cvpods_ext.engine.state import TrainingState
 from cvpods_ext.engine.step import Step
+from cvpods_ext.modeling.losses.cross_entropy import SoftmaxCrossEntropy
+from cvpods_ext.runtime.environment import commit
+from cvpods_ext.runtime.files import write_json, write_text
 from cvpods_ext.structures import Batch, Targets
 
 CPU = torch.device("cpu")
+CLASSES = 9
+OUT = Path(__file__).with_suffix(".json")
 
 
 class Tiny(nn.Module):
@@ -36,12 +47,14 @@ class Tiny(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(192, width), nn.ReLU(), nn.Linear(width, 10))
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(192, width), nn.ReLU(), nn.Linear(width, CLASSES + 1))
+        self.loss = SoftmaxCrossEntropy()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Two losses, as a detector has several."""
         logits = self.layers(torch.stack(batch.images).float() / 255)
-        return {"loss_cls": logits.logsumexp(1).mean(), "loss_norm": 1e-4 * logits.square().mean()}
+        labels = torch.arange(len(logits)) % CLASSES
+        return {"loss_cls": self.loss(logits, labels), "loss_norm": 1e-4 * logits.square().mean()}
 
 
 def batch() -> Batch:
@@ -70,16 +83,20 @@ def ours(width: int, steps: int, folder: Path, checkpoint_every: int) -> tuple[f
     model = Tiny(width)
     state = TrainingState(model, build_optimizer(model, config.schedule), torch.amp.GradScaler("cpu", enabled=False))
     step = Step(Replica(model), state, config, CPU)
+    groups = GroupMeter(model, np.array(list("rcf") * (CLASSES // 3)), CPU)
     batches = cycle([batch() for _ in range(8)])
     slowest = 0.0
     started = time.perf_counter()
-    with Monitor(folder, 0, steps, every=20) as monitor, BackgroundSaver(CheckpointFolder(folder)) as saver:
+    boards = [TensorBoard(folder, 0)]
+    with Monitor(folder, 0, steps, 20, boards) as monitor, BackgroundSaver(CheckpointFolder(folder)) as saver:
         for iteration in range(steps):
             began = time.perf_counter()
             rate = learning_rate(config.schedule, iteration)
             monitor.add(**step.run(iteration, rate, batches, stop=False))  # type: ignore[arg-type]
             for record in step.watch.collect():
                 monitor.add(**record)
+            if (iteration + 1) % 20 == 0:
+                monitor.add(**groups.take())
             if checkpoint_every and (iteration + 1) % checkpoint_every == 0:
                 saver.save(state.capture(iteration + 1))
             monitor.step(iteration + 1, rate)
@@ -89,13 +106,14 @@ def ours(width: int, steps: int, folder: Path, checkpoint_every: int) -> tuple[f
 
 
 def main() -> None:
-    """Print one JSON line for each width."""
+    """Print one JSON line for each width, and write all of them."""
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--steps", type=int, default=300)
     flags.add_argument("--rounds", type=int, default=5)
     arguments = flags.parse_args()
     torch.set_num_threads(1)
     bare(16, 5)  # what torch loads at its first step
+    rows = []
     for width in (16, 4096):
         plain, loop, saving = [], [], []
         for _ in range(arguments.rounds):
@@ -113,6 +131,16 @@ def main() -> None:
             "slowest_step_with_checkpoints_ms": round(1e3 * three[1], 1),
         }
         print(json.dumps(row), flush=True)
+        rows.append(row)
+    machine = {"cores": os.cpu_count(), "system": platform.platform(), "torch": torch.__version__}
+    write_json(OUT, {"commit": commit(), "machine": machine, "steps": arguments.steps, "rows": rows})
+    heading = " | ".join(rows[0])
+    table = [f"| {heading} |", "|" + "---:|" * len(rows[0])]
+    table += ["| " + " | ".join(f"{value:,}" for value in row.values()) + " |" for row in rows]
+    about = f"By `python benchmarks/engine_overhead.py`, one process and one thread; {machine['system']}."
+    write_text(
+        OUT.with_suffix(".md"), "\n".join(["# The training loop beside a bare one", "", about, "", *table]) + "\n"
+    )
 
 
 if __name__ == "__main__":
