@@ -234,6 +234,10 @@ def read(folder: Path, masks: bool = True) -> DetectionTable:
     parts = [read_shard(path, masks) for path in shard_files(folder)]
     if not parts:
         raise DataError(f"no detections-*.parquet in {folder}. Run pods_test, or import a results json first.")
+    return _concatenated(parts, masks, Path(folder))
+
+
+def _concatenated(parts: Sequence[DetectionTable], masks: bool, folder: Path) -> DetectionTable:
     has_masks = all(part.rle_counts is not None for part in parts if len(part))
     counts = [part.rle_counts for part in parts if part.rle_counts is not None]
     sizes = [part.rle_sizes for part in parts if part.rle_sizes is not None]
@@ -247,8 +251,22 @@ def read(folder: Path, masks: bool = True) -> DetectionTable:
         rle_sizes=np.concatenate(sizes) if keep else None,
         completed=np.unique(np.concatenate([part.completed for part in parts])),
         settings=parts[0].settings,
-        source=Path(folder),
+        source=folder,
     )
+
+
+def read_rows(folder: Path, rows: np.ndarray, masks: bool) -> DetectionTable:
+    """The detections at `rows`, ascending, as all shards together count them; one shard at a time is in memory."""
+    files = shard_files(folder)
+    if not files:
+        raise DataError(f"no detections-*.parquet in {folder}. Run pods_test, or import a results json first.")
+    bounds = np.cumsum([0, *(read_shard_metadata(path).rows for path in files)])
+    parts = []
+    for path, start, stop in zip(files, bounds[:-1], bounds[1:], strict=True):
+        here = rows[slice(*np.searchsorted(rows, (start, stop)))]
+        if len(here) or not parts:  # one part at least, for the types of the columns
+            parts.append(read_shard(path, masks).take(here - start))
+    return _concatenated(parts, masks, Path(folder))
 
 
 def read_shard(path: Path, masks: bool = True) -> DetectionTable:

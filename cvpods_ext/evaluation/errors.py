@@ -31,13 +31,18 @@ _MENDED_INTO_HITS = (0, 1)  # kinds whose oracle turns a detection into a true p
 
 @dataclass(frozen=True)
 class Errors:
-    """kind (N,) int8 position in KINDS of every false positive of the match table, -1 for other detections; target
-    (N,) int32 the object a classification or localisation error points at, -1 for none; missed (A,) bool.
+    """kind (N,) int8 position in KINDS of every false positive of the match table, -1 for other detections; near (N,)
+    int32 the object whose overlap decided the kind, -1 for none; missed (A,) bool.
     """
 
     kind: np.ndarray
-    target: np.ndarray
+    near: np.ndarray
     missed: np.ndarray
+
+    @property
+    def target(self) -> np.ndarray:
+        """(N,) the object that a classification or localisation error points at, -1 for other detections."""
+        return np.where(np.isin(self.kind, _MENDED_INTO_HITS), self.near, -1)
 
     def counts(self, table: MatchTable) -> dict[str, dict[str, int]]:
         """How many mistakes of each kind, "missed" included, in all categories and in each frequency group."""
@@ -50,13 +55,15 @@ class Errors:
         return result
 
 
-def classify(gt: GroundTruth, folder: Path, table: MatchTable, task: str) -> Errors:
+def classify(gt: GroundTruth, folder: Path, table: MatchTable, task: str, images: np.ndarray | None = None) -> Errors:
     """Classify every false positive of `table`, which was made of `folder` and of the annotations `gt`.
 
-    `gt` are the annotations that count (`selection.select_annotations`). The shards are read once more.
+    `gt` are the annotations that count (`selection.select_annotations`). The shards are read once more. With `images`
+    (positions) only what is on them is classified, and nothing else is called missed.
     """
     judged = table.judged
-    wrong = np.flatnonzero(judged.misses & AT_HALF)
+    here = np.ones(len(gt.image_ids), dtype=bool) if images is None else np.isin(np.arange(len(gt.image_ids)), images)
+    wrong = np.flatnonzero(((judged.misses & AT_HALF) > 0) & here[judged.image])
     best = {name: np.zeros(len(judged)) for name in ("own", "other")}
     target = {name: np.full(len(judged), -1, dtype=np.int32) for name in ("own", "other")}
     for rows, objects, ious in _overlaps_in_image(gt, folder, table, wrong, task):
@@ -70,12 +77,12 @@ def classify(gt: GroundTruth, folder: Path, table: MatchTable, task: str) -> Err
     kind = np.full(len(judged), -1, dtype=np.int8)
     conditions = [own >= HIT, other >= HIT, own >= GRAZE, other >= GRAZE]
     kind[wrong] = np.select(conditions, [3, 0, 1, 2], default=4)
-    pointed_at = np.where(kind == 0, target["other"], np.where(kind == 1, target["own"], -1)).astype(np.int32)
+    near = np.select([np.isin(kind, (1, 3)), np.isin(kind, (0, 2))], [target["own"], target["other"]], default=-1)
     found = np.zeros(len(gt.images), dtype=bool)
     found[judged.partner[judged.partner >= 0]] = True
-    found[pointed_at[pointed_at >= 0]] = True
-    missed = ~found & ((table.objects.counted & AT_HALF) > 0)
-    return Errors(kind, pointed_at, missed)
+    found[near[np.isin(kind, _MENDED_INTO_HITS)]] = True
+    missed = ~found & ((table.objects.counted & AT_HALF) > 0) & here[gt.images]
+    return Errors(kind, near, missed)
 
 
 def _overlaps_in_image(
@@ -88,6 +95,9 @@ def _overlaps_in_image(
     for path in shard_files(folder):
         after = before + read_shard_metadata(path).rows
         here = wrong[slice(*np.searchsorted(table.judged.row[wrong], (before, after)))]
+        if not len(here):
+            before = after
+            continue
         here = here[np.argsort(table.judged.image[here], kind="stable")]
         shard = read_shard(path, masks=needs_masks(task))
         for block in blocks(table.judged.image[here]):
@@ -133,12 +143,13 @@ def _mended(table: MatchTable, errors: Errors, kind: int) -> MatchTable:
         return replace(table, judged=replace(judged, misses=misses))
     free = np.ones(len(objects.image), dtype=bool)
     free[judged.partner[judged.partner >= 0]] = False
-    rows = np.flatnonzero(affected & (errors.target >= 0))
-    rows = rows[free[errors.target[rows]] & ((objects.counted[errors.target[rows]] & AT_HALF) > 0)]
+    target = errors.target
+    rows = np.flatnonzero(affected & (target >= 0))
+    rows = rows[free[target[rows]] & ((objects.counted[target[rows]] & AT_HALF) > 0)]
     rows = rows[np.argsort(-judged.score[rows], kind="stable")]
-    best = rows[np.unique(errors.target[rows], return_index=True)[1]]
+    best = rows[np.unique(target[rows], return_index=True)[1]]
     hits, category = judged.hits.copy(), judged.category.copy()
     hits[best] |= AT_HALF
-    category[best] = objects.category[errors.target[best]]
+    category[best] = objects.category[target[best]]
     moved = replace(judged, hits=hits, misses=misses, category=category)
     return replace(table, judged=moved.take(np.lexsort((-moved.score, moved.category))))

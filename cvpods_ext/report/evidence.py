@@ -1,9 +1,6 @@
-"""The most telling mistakes of every category, with the reason that overlaps suggest.
+"""The most telling mistakes of every category, with their kind by `evaluation.errors` and what belongs to them.
 
-The kinds of error follow TIDE (Bolya et al., ECCV 2020): overlap at least 0.5 with another category is
-"classification", overlap in [0.1, 0.5) with the same one "localisation", with another one "both", a second detection
-of a found object "duplicate", anything else "background"; an object that nothing explains is "missed".
-Shapes: A = annotations, n = objects of one image, m = detections of one image.
+Only what is shown is read: the match table says which rows of which shards that is. Shapes: K = categories.
 """
 
 from __future__ import annotations
@@ -11,26 +8,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import pycocotools.mask as coco_mask
 
-from cvpods_ext.evaluation.detections import DetectionTable
+from cvpods_ext.evaluation.detections import DetectionTable, read_rows
+from cvpods_ext.evaluation.errors import KINDS, classify
 from cvpods_ext.evaluation.ground_truth import GroundTruth
-from cvpods_ext.evaluation.match_table import MatchTable
+from cvpods_ext.evaluation.match_table import Judged, MatchTable, Objects
 from cvpods_ext.evaluation.per_category import AT_HALF
+from cvpods_ext.evaluation.protocol import needs_masks
 
-ERRORS = ("classification", "localisation", "both", "duplicate", "background", "missed")
-HIT, GRAZE = 0.5, 0.1  # IoU
+ERRORS = (*KINDS, "missed")
 
 
 @dataclass(frozen=True)
 class Mistake:
     """One false positive or one missed object.
 
-    `category` and `image` are positions in the ground truth; `annotation` and `detection` are rows there and in the
-    detection table, -1 where there is none: what was annotated and what was predicted at that place.
+    `category` and `image` are positions in the ground truth; `annotation` is a row there and `detection` one of
+    `Evidence.table`, -1 where there is none: what was annotated and what was predicted at that place.
     """
 
     kind: Literal["false positive", "false negative"]
@@ -42,121 +40,86 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """Mistakes and the few detections that they show."""
+
+    mistakes: list[Mistake]
+    table: DetectionTable
+
+
+@dataclass(frozen=True)
 class Judgement:
-    """One experiment's detections and what became of them.
+    """What became of one run's detections, which lie in `folder`.
 
     `gt` holds the annotations that count (`evaluation.selection.select_annotations`), since the match table's rows of
     objects are its rows.
     """
 
     gt: GroundTruth
-    table: DetectionTable
+    folder: Path
     matches: MatchTable
     task: str
 
     @cached_property
-    def detections_by_image(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the table by image and falling score, and where each image starts."""
-        images = np.searchsorted(self.gt.image_ids, self.table.image_ids)
-        rows = np.lexsort((-self.table.scores, images))
-        return rows, np.searchsorted(images[rows], np.arange(len(self.gt.image_ids) + 1))
-
-    @cached_property
-    def annotations_by_image(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the annotations by image, and where each image starts."""
-        rows = np.argsort(self.gt.images, kind="stable")
-        return rows, np.searchsorted(self.gt.images[rows], np.arange(len(self.gt.image_ids) + 1))
-
-    @cached_property
-    def found(self) -> np.ndarray:
-        """(A,) whether a detection of the right category matched the annotation at IoU 0.5."""
-        found = np.zeros(len(self.gt.images), dtype=bool)
-        judged = self.matches.judged
-        found[judged.partner[(judged.hits & AT_HALF) > 0]] = True
-        return found
-
-    @cached_property
-    def errors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """At IoU 0.5: false positives by category and falling score, where each category starts (K + 1,), then missed
-        objects by category and falling area, and where each category starts.
+    def wrong(self) -> tuple[np.ndarray, np.ndarray]:
+        """False positives at IoU 0.5 (rows of the match table) by category and falling score, and where each category
+        starts (K + 1,).
         """
+        judged = self.matches.judged
+        rows = np.flatnonzero((judged.misses & AT_HALF) > 0)
+        return rows, np.searchsorted(judged.category[rows], np.arange(self.gt.num_categories + 1))
+
+    @cached_property
+    def unfound(self) -> tuple[np.ndarray, np.ndarray]:
+        """Objects that nothing matched at IoU 0.5 by category and falling area, and where each category starts."""
         judged, objects = self.matches.judged, self.matches.objects
-        categories = np.arange(self.gt.num_categories + 1)
-        wrong = np.flatnonzero((judged.misses & AT_HALF) > 0)
-        missed = np.flatnonzero(((objects.counted & AT_HALF) > 0) & ~self.found)
-        missed = missed[np.lexsort((-objects.area[missed], objects.category[missed]))]
-        starts = (np.searchsorted(column, categories) for column in (judged.category[wrong], objects.category[missed]))
-        return wrong, next(starts), missed, next(starts)
-
-
-def mistakes(judgement: Judgement, categories: Iterable[int], per_kind: int) -> list[Mistake]:
-    """For each of `categories` the `per_kind` best scored false positives and largest missed objects."""
-    wrong, wrong_starts, missed, missed_starts = judgement.errors
-    result = []
-    for category in categories:
-        rows = wrong[wrong_starts[category] : wrong_starts[category + 1]][:per_kind]
-        result += [_false_positive(judgement, int(row)) for row in rows]
-        rows = missed[missed_starts[category] : missed_starts[category + 1]][:per_kind]
-        result += [_false_negative(judgement, int(row)) for row in rows]
-    return result
+        found = np.zeros(len(objects.image), dtype=bool)
+        found[judged.partner[(judged.hits & AT_HALF) > 0]] = True
+        rows = np.flatnonzero(((objects.counted & AT_HALF) > 0) & ~found)
+        rows = rows[np.lexsort((-objects.area[rows], objects.category[rows]))]
+        return rows, np.searchsorted(objects.category[rows], np.arange(self.gt.num_categories + 1))
 
 
 def mistake_counts(judgement: Judgement, per_kind: int) -> np.ndarray:
-    """(K,) how many mistakes `mistakes` would return for each category."""
-    _, wrong_starts, _, missed_starts = judgement.errors
-    return np.minimum(np.diff(wrong_starts), per_kind) + np.minimum(np.diff(missed_starts), per_kind)
+    """(K,) how many mistakes `evidence` would show of each category."""
+    (_, wrong_starts), (_, unfound_starts) = judgement.wrong, judgement.unfound
+    return np.minimum(np.diff(wrong_starts), per_kind) + np.minimum(np.diff(unfound_starts), per_kind)
 
 
-def _false_positive(judgement: Judgement, row: int) -> Mistake:
-    judged = judgement.matches.judged
-    image, category = int(judged.image[row]), int(judged.category[row])
-    detection = int(judged.row[row])
-    annotations = _of_image(judgement.annotations_by_image, image)
-    overlap = _overlaps(judgement, np.array([detection]), annotations)[0]
-    same = judgement.gt.categories[annotations] == category
-    error, partner = "background", -1
-    for name, eligible in (
-        ("duplicate", same & (overlap >= HIT) & judgement.found[annotations]),
-        ("classification", ~same & (overlap >= HIT)),
-        ("localisation", same & (overlap >= GRAZE)),
-        ("both", ~same & (overlap >= GRAZE)),
-    ):
-        if eligible.any():
-            error, partner = name, int(annotations[np.argmax(np.where(eligible, overlap, -1))])
-            break
-    return Mistake("false positive", error, category, image, partner, detection)
+def evidence(judgement: Judgement, categories: Iterable[int], per_kind: int) -> Evidence:
+    """For each of `categories` the `per_kind` best scored false positives and largest objects that were not found.
+
+    An object that was not found is shown with the best scored false positive that points at it, if there is one.
+    """
+    judged, objects = judgement.matches.judged, judgement.matches.objects
+    categories = list(categories)
+    wrong, unfound = (_first(*ranked, categories, per_kind) for ranked in (judgement.wrong, judgement.unfound))
+    images = np.union1d(judged.image[wrong], objects.image[unfound])
+    errors = classify(judgement.gt, judgement.folder, judgement.matches, judgement.task, images)
+    # the last assignment, of the highest score, stays
+    pointing = np.flatnonzero(errors.target >= 0)
+    pointing = pointing[np.argsort(judged.score[pointing], kind="stable")]
+    culprit = np.full(len(objects.image), -1)
+    culprit[errors.target[pointing]] = pointing
+    shown = np.concatenate((wrong, culprit[unfound]))
+    rows, place = np.unique(judged.row[shown[shown >= 0]], return_inverse=True)
+    detection = np.full(len(shown), -1)
+    detection[shown >= 0] = place
+    mistakes = [
+        Mistake("false positive", KINDS[errors.kind[row]], *_place(judged, row), int(errors.near[row]), at)
+        for row, at in zip(wrong.tolist(), detection.tolist(), strict=False)
+    ]
+    for row, by, at in zip(unfound.tolist(), culprit[unfound].tolist(), detection[len(wrong) :].tolist(), strict=True):
+        error = "missed" if by < 0 else KINDS[errors.kind[by]]
+        mistakes.append(Mistake("false negative", error, *_place(objects, row), row, at))
+    return Evidence(mistakes, read_rows(judgement.folder, rows, masks=needs_masks(judgement.task)))
 
 
-def _false_negative(judgement: Judgement, annotation: int) -> Mistake:
-    gt = judgement.gt
-    image, category = int(gt.images[annotation]), int(gt.categories[annotation])
-    detections = _of_image(judgement.detections_by_image, image)
-    overlap = _overlaps(judgement, detections, np.array([annotation]))[:, 0]
-    same = judgement.table.category_ids[detections] == gt.category_ids[category]
-    for name, eligible in (
-        ("classification", ~same & (overlap >= HIT)),
-        ("localisation", same & (overlap >= GRAZE)),
-    ):
-        if eligible.any():  # rows are by falling score: the first eligible one is the most confident
-            return Mistake("false negative", name, category, image, annotation, int(detections[np.argmax(eligible)]))
-    return Mistake("false negative", "missed", category, image, annotation, -1)
+def _first(rows: np.ndarray, starts: np.ndarray, categories: Iterable[int], count: int) -> np.ndarray:
+    """The first `count` rows of each category."""
+    parts = [rows[starts[category] : starts[category + 1]][:count] for category in categories]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
 
 
-def _of_image(index: tuple[np.ndarray, np.ndarray], image: int) -> np.ndarray:
-    rows, starts = index
-    return rows[starts[image] : starts[image + 1]]
-
-
-def _overlaps(judgement: Judgement, detections: np.ndarray, annotations: np.ndarray) -> np.ndarray:
-    """(m, n) IoU of masks or boxes, as the task demands."""
-    if not len(detections) or not len(annotations):
-        return np.zeros((len(detections), len(annotations)))
-    found: Any
-    truth: Any
-    if judgement.task == "segm":
-        found = judgement.table.take(detections).rles()
-        truth = judgement.gt.rle_dicts(annotations)
-    else:
-        found = judgement.table.boxes[detections].astype(np.float64)
-        truth = judgement.gt.boxes[annotations]
-    return np.asarray(coco_mask.iou(found, truth, [0] * len(annotations)))
+def _place(table: Judged | Objects, row: int) -> tuple[int, int]:
+    return int(table.category[row]), int(table.image[row])

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from cvpods_ext.evaluation.detections import DetectionTable
+from cvpods_ext.evaluation.ground_truth import GroundTruth
 from cvpods_ext.evaluation.per_category import category_aps
 from cvpods_ext.evaluation.protocol import GROUPS, Curves
 from cvpods_ext.report import charts
-from cvpods_ext.report.evidence import ERRORS, Judgement, Mistake, mistake_counts, mistakes
+from cvpods_ext.report.evidence import ERRORS, Judgement, Mistake, evidence, mistake_counts
 from cvpods_ext.report.table import Table
 from cvpods_ext.report.thumbnails import ImagePath, ThumbnailMaker
 from cvpods_ext.runtime.progress import track
@@ -117,20 +119,21 @@ def _categories_to_draw(effect: np.ndarray, num_mistakes: np.ndarray, max_thumbn
 
 def _pictures(runs: Sequence[PageRun], drawn: set[int], image_path: ImagePath) -> dict[int, list[dict[str, Any]]]:
     maker = ThumbnailMaker(image_path)
-    work = [(i, run.judgement, one) for i, run in enumerate(runs) for one in mistakes(run.judgement, drawn, PER_KIND)]
+    shown = [evidence(run.judgement, sorted(drawn), PER_KIND) for run in track(runs, "looking for mistakes")]
+    work = [(i, found.table, one) for i, found in enumerate(shown) for one in found.mistakes]
     result: dict[int, list[dict[str, Any]]] = {}
     # neighbours in this order share an image, which is then opened once
     opened = {
-        id(one): maker.data_uri(judgement, one)
-        for _, judgement, one in track(sorted(work, key=lambda item: item[2].image), "drawing mistakes")
+        id(one): maker.data_uri(runs[i].judgement, table, one)
+        for i, table, one in track(sorted(work, key=lambda item: item[2].image), "drawing mistakes")
     }
-    for position, judgement, one in work:
-        result.setdefault(one.category, []).append(_described(position, judgement, one, opened[id(one)]))
+    gt = runs[0].judgement.gt
+    for i, table, one in work:
+        result.setdefault(one.category, []).append(_described(i, gt, table, one, opened[id(one)]))
     return result
 
 
-def _described(position: int, judgement: Judgement, one: Mistake, picture: str) -> dict[str, Any]:
-    gt, table = judgement.gt, judgement.table
+def _described(position: int, gt: GroundTruth, table: DetectionTable, one: Mistake, picture: str) -> dict[str, Any]:
     truth = gt.category_names[gt.categories[one.annotation]] if one.annotation >= 0 else None
     predicted, score = None, None
     if one.detection >= 0:
@@ -209,8 +212,8 @@ def _browser(runs: Sequence[PageRun]) -> str:
     return (
         "<h2>Categories and their mistakes</h2>"
         f"<p>Click a category to see, at IoU 0.5, its {PER_KIND} false positives of highest score and its {PER_KIND} "
-        'largest missed objects in each experiment: annotated in <span class="truth">green</span>, predicted in '
-        '<span class="prediction">red</span>.</p>'
+        'largest objects that were not found, of each experiment ticked above: annotated in <span class="truth">green'
+        '</span>, predicted in <span class="prediction">red</span>.</p>'
         f'<div class="filters">{groups}{_boxes("error", {name: name for name in ERRORS})}'
         '<input id="search" type="search" placeholder="category name"><span id="count"></span></div>'
         f'<div class="scroll"><table id="categories"><thead><tr>{columns}</tr></thead><tbody></tbody></table></div>'

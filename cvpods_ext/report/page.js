@@ -2,7 +2,7 @@
 // Everything the page shows is in the JSON block before this script; nothing is fetched.
 const data = JSON.parse(document.getElementById("data").textContent);
 const PAGE = 200; // category rows added at a time
-const state = { groups: new Set(["r", "c", "f", ""]), errors: new Set(data.errors), text: "", sort: "effect", down: true, rows: PAGE };
+const state = { groups: new Set(["r", "c", "f", ""]), errors: new Set(data.errors), runs: new Set(data.runs.keys()), text: "", sort: "effect", down: true, rows: PAGE };
 const body = document.querySelector("#categories tbody");
 const GROUP_NAMES = { r: "rare", c: "common", f: "frequent", "": "" };
 
@@ -29,7 +29,7 @@ function keyOf(category, key) {
 function visible() {
   const chosen = data.categories.filter((category) =>
     state.groups.has(category.group) && category.name.toLowerCase().includes(state.text) &&
-    (state.errors.size === data.errors.length || category.mistakes.some((one) => state.errors.has(one.error))));
+    (state.errors.size === data.errors.length || category.mistakes.some((one) => state.errors.has(one.error) && state.runs.has(one.run))));
   const order = state.down ? -1 : 1;
   return chosen.sort((a, b) => {
     const x = keyOf(a, state.sort), y = keyOf(b, state.sort);
@@ -55,7 +55,7 @@ function thumbnail(one) {
 function drill(category) {
   const cell = element("td", { colspan: String(5 + data.runs.length) });
   data.runs.forEach((name, run) => {
-    const chosen = category.mistakes.filter((one) => one.run === run && state.errors.has(one.error));
+    const chosen = category.mistakes.filter((one) => one.run === run && state.runs.has(run) && state.errors.has(one.error));
     if (!chosen.length) return;
     cell.append(element("div", { class: "run-name", text: name }),
       element("div", { class: "thumbs" }, ...chosen.map(thumbnail)));
@@ -114,6 +114,8 @@ for (const head of document.querySelectorAll("#categories th[data-key]")) {
 for (const box of document.querySelectorAll('input[name="run"]')) {
   box.addEventListener("change", () => {
     for (const mark of document.querySelectorAll(`[data-run="${box.value}"]`)) mark.style.display = box.checked ? "" : "none";
+    if (box.checked) state.runs.add(Number(box.value)); else state.runs.delete(Number(box.value));
+    show();
   });
 }
 show();

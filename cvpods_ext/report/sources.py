@@ -66,7 +66,7 @@ def page_runs(entries: Sequence[Entry], gt: GroundTruth, task: str) -> list[Page
     counted = select_annotations(gt)
     for label, entry, folders in with_detections(entries, gt):
         matches = _table(entry, gt, folders[0], task)
-        judgement = Judgement(counted, detections.read(folders[0], masks=task == "segm"), matches, task)
+        judgement = Judgement(counted, folders[0], matches, task)
         runs.append(PageRun(label, judgement, curves(matches.judged, matches.objects, matches.num_categories)))
     return runs
 

@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 
 from cvpods_ext.errors import DataError
+from cvpods_ext.evaluation.detections import DetectionTable
+from cvpods_ext.evaluation.protocol import needs_masks
 from cvpods_ext.report.drawing import Shape, decode_rle, draw_shapes
 from cvpods_ext.report.evidence import Judgement, Mistake
 
@@ -30,10 +32,10 @@ class ThumbnailMaker:
         self.image_path = image_path
         self._last: tuple[int, Image.Image] | None = None
 
-    def data_uri(self, judgement: Judgement, mistake: Mistake) -> str:
-        """A JPEG as a data: URI. DataError if the image cannot be read."""
+    def data_uri(self, judgement: Judgement, table: DetectionTable, mistake: Mistake) -> str:
+        """A JPEG as a data: URI; `table` has the mistake's detection. DataError if the image cannot be read."""
         picture = self._open(int(judgement.gt.image_ids[mistake.image]))
-        shapes = _shapes(judgement, mistake)
+        shapes = _shapes(judgement, table, mistake)
         crop = _crop(picture.size, np.array([shape.box for shape in shapes]))
         buffer = io.BytesIO()
         _draw(picture, shapes, crop).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)  # thin coloured lines
@@ -51,11 +53,11 @@ class ThumbnailMaker:
         return self._last[1]
 
 
-def _shapes(judgement: Judgement, mistake: Mistake) -> list[Shape]:
+def _shapes(judgement: Judgement, table: DetectionTable, mistake: Mistake) -> list[Shape]:
     shapes = []
-    masks = judgement.task == "segm"
+    masks = needs_masks(judgement.task)
     if mistake.detection >= 0:
-        row = judgement.table.take(np.array([mistake.detection]))
+        row = table.take(np.array([mistake.detection]))
         x, y, w, h = (float(value) for value in row.boxes[0])
         mask = decode_rle(row.rles()[0]) if masks else None
         shapes.append(Shape((x, y, x + w, y + h), "", PREDICTION, mask))

@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from cvpods_ext.evaluation import detections, ground_truth
+from cvpods_ext.evaluation import ground_truth
+from cvpods_ext.evaluation.errors import classify
 from cvpods_ext.evaluation.interchange import import_json
 from cvpods_ext.evaluation.matches import match_table
 from cvpods_ext.evaluation.selection import LVIS_LIMIT, select_annotations
-from cvpods_ext.report.evidence import Judgement, mistake_counts, mistakes
+from cvpods_ext.report.evidence import ERRORS, Judgement, evidence, mistake_counts
 
 BOXES = {
     "found": [0, 0, 40, 40],
@@ -57,7 +58,7 @@ def judgement(request, tmp_path_factory):
     import_json(folder / "results_list.json", folder / "shards")
     gt = ground_truth.load(folder / "gt.json", masks=True)
     matches = match_table(gt, folder / "shards", request.param, LVIS_LIMIT)
-    return Judgement(select_annotations(gt), detections.read(folder / "shards"), matches, request.param)
+    return Judgement(select_annotations(gt), folder / "shards", matches, request.param)
 
 
 def rle(box):
@@ -66,14 +67,21 @@ def rle(box):
     return coco_mask.merge(coco_mask.frPyObjects(square(box), 200, 200))["counts"].decode()
 
 
-def described(judgement, one):
-    score = None if one.detection < 0 else round(float(judgement.table.scores[one.detection]), 1)
-    truth = None if one.annotation < 0 else list(BOXES)[one.annotation]
-    return one.kind, one.error, score, truth
+def described(judgement, categories, per_kind):
+    found = evidence(judgement, categories, per_kind)
+    return [
+        (
+            one.kind,
+            one.error,
+            None if one.detection < 0 else round(float(found.table.scores[one.detection]), 1),
+            None if one.annotation < 0 else list(BOXES)[one.annotation],
+        )
+        for one in found.mistakes
+    ]
 
 
 def test_every_kind_of_error_is_recognised(judgement):
-    cat = [described(judgement, one) for one in mistakes(judgement, [0], per_kind=9)]
+    cat = described(judgement, [0], per_kind=9)
     assert cat == [
         ("false positive", "duplicate", 0.8, "found"),
         ("false positive", "localisation", 0.6, "shifted"),
@@ -82,7 +90,7 @@ def test_every_kind_of_error_is_recognised(judgement):
         ("false negative", "localisation", 0.6, "shifted"),
         ("false negative", "missed", None, "unseen"),
     ]
-    dog = [described(judgement, one) for one in mistakes(judgement, [1], per_kind=9)]
+    dog = described(judgement, [1], per_kind=9)
     assert dog == [
         ("false positive", "classification", 0.7, "confused"),
         ("false positive", "both", 0.4, "confused"),
@@ -92,14 +100,29 @@ def test_every_kind_of_error_is_recognised(judgement):
 def test_the_counts_foretell_how_many_mistakes_there_are(judgement):
     for per_kind in (1, 2, 9):
         counted = mistake_counts(judgement, per_kind).tolist()
-        assert counted == [len(mistakes(judgement, [category], per_kind)) for category in (0, 1)]
+        assert counted == [len(described(judgement, [category], per_kind)) for category in (0, 1)]
 
 
 def test_the_best_scored_and_the_largest_come_first_and_the_limit_holds(judgement):
-    first = [described(judgement, one)[:3] for one in mistakes(judgement, [0], per_kind=1)]
-    assert first[0] == ("false positive", "duplicate", 0.8)
+    first = described(judgement, [0], per_kind=1)
+    assert first[0][:3] == ("false positive", "duplicate", 0.8)
     assert first[1][0] == "false negative"
     assert len(first) == 2
     areas = judgement.matches.objects.area
-    missed = [one.annotation for one in mistakes(judgement, [0], 9) if one.kind == "false negative"]
+    missed = [one.annotation for one in evidence(judgement, [0], 9).mistakes if one.kind == "false negative"]
     assert (np.diff(areas[missed]) <= 0).all()
+
+
+def test_only_what_is_shown_is_read(judgement):
+    assert len(evidence(judgement, [1], per_kind=1).table) == 1
+    assert len(evidence(judgement, [], per_kind=1).table) == 0
+
+
+def test_kinds_are_those_of_the_error_table(judgement):
+    errors = classify(judgement.gt, judgement.folder, judgement.matches, judgement.task)
+    counts = errors.counts(judgement.matches)["all"]
+    shown = [one.error for one in evidence(judgement, [0, 1], per_kind=9).mistakes if one.kind == "false positive"]
+    assert {name: shown.count(name) for name in ERRORS[:-1]} == {name: counts[name] for name in ERRORS[:-1]}
+    nowhere = classify(judgement.gt, judgement.folder, judgement.matches, judgement.task, np.zeros(0, dtype=np.int64))
+    assert (nowhere.kind == -1).all()
+    assert not nowhere.missed.any()
