@@ -50,8 +50,39 @@ EVA02_LVIS1 = override(
     checkpoint_every=2_500,
 )
 
-# LVIS v0.5 has no published EVA-02: the recipe of v1.0, unchanged.
-EVA02_LVIS05 = override(EVA02_LVIS1, data=dict(train="lvis_v0.5_train", test="lvis_v0.5_val"))
+EVA02_L_LVIS1 = override(
+    EVA02_LVIS1,
+    model=dict(init=MIM + "eva02_L_pt_in21k_p14to16.pt"),
+    schedule=dict(iters=40_000, layer_decay=0.8),
+)
+
+# LVIS v0.5 has no published EVA-02: the recipes of v1.0, unchanged.
+_LVIS05 = dict(train="lvis_v0.5_train", test="lvis_v0.5_val")
+EVA02_LVIS05 = override(EVA02_LVIS1, data=_LVIS05)
+EVA02_L_LVIS05 = override(EVA02_L_LVIS1, data=_LVIS05)
+
+# Models of Objects365 are fine-tuned at a constant rate, and their averaged weights are tested.
+EVA02_L_COCO_FROM_O365 = override(
+    EVA02_COCO,
+    data=dict(lsj_side=1536, test_size=1536, test_max_size=1536),
+    model=dict(
+        init="experiment:../o365/cascade_rcnn.eva02_L.sfp.o365.lsj1536.m38m.400k",
+        suppression="linear",
+        nms_threshold=0.6,
+        score_threshold=0.0,
+    ),
+    schedule=dict(
+        iters=40_000,
+        drops=(),
+        warmup_iters=400,
+        lr=4e-5,
+        batch_size=64,
+        images_per_device=1,
+        layer_decay=0.8,
+        ema_decay=0.9999,
+    ),
+    test=dict(ema=True),
+)
 
 EVA02_O365 = override(
     EVA02_COCO,

@@ -10,26 +10,6 @@ Note:      box and mask model are two checkpoints of one recipe; here they diffe
 """
 
 from cvpods_ext.config import override
-from cvpods_ext.config.bases_eva02 import EVA02_COCO as BASE
+from cvpods_ext.config.bases_eva02 import EVA02_L_COCO_FROM_O365 as BASE
 
-config = override(
-    BASE,
-    data=dict(lsj_side=1536, test_size=1536, test_max_size=1536),
-    model=dict(
-        init="experiment:../o365/cascade_rcnn.eva02_L.sfp.o365.lsj1536.m38m.400k",
-        score_threshold=0.0,
-        suppression="linear",
-        nms_threshold=0.6,
-    ),
-    schedule=dict(
-        iters=40_000,
-        drops=(),  # constant after the warm-up
-        warmup_iters=400,
-        lr=4e-5,
-        batch_size=64,
-        images_per_device=1,
-        layer_decay=0.8,
-        ema_decay=0.9999,
-    ),
-    test=dict(ema=True),
-)
+config = override(BASE)

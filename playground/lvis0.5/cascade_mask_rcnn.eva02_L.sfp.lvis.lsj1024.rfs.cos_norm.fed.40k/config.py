@@ -7,11 +7,6 @@ Published: nothing
 """
 
 from cvpods_ext.config import override
-from cvpods_ext.config.bases_eva02 import EVA02_LVIS05 as BASE
-from cvpods_ext.config.bases_eva02 import MIM
+from cvpods_ext.config.bases_eva02 import EVA02_L_LVIS05 as BASE
 
-config = override(
-    BASE,
-    model=dict(init=MIM + "eva02_L_pt_in21k_p14to16.pt"),
-    schedule=dict(iters=40_000, layer_decay=0.8),
-)
+config = override(BASE)

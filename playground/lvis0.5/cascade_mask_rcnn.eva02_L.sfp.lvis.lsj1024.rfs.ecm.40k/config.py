@@ -7,11 +7,10 @@ Published: nothing
 """
 
 from cvpods_ext.config import override
-from cvpods_ext.config.bases_eva02 import EVA02_LVIS05 as BASE
-from cvpods_ext.config.bases_eva02 import MIM
+from cvpods_ext.config.bases_eva02 import EVA02_L_LVIS05 as BASE
 
 config = override(
     BASE,
-    model=dict(init=MIM + "eva02_L_pt_in21k_p14to16.pt", score_threshold=0.0001),
-    schedule=dict(iters=40_000, layer_decay=0.8, warmup_iters=10_000, clip_norm=5.0),
+    model=dict(score_threshold=0.0001),
+    schedule=dict(warmup_iters=10_000, clip_norm=5.0),
 )

@@ -9,7 +9,7 @@ Published: nothing
 """
 
 from cvpods_ext.config import override
-from cvpods_ext.config.bases_eva02 import EVA02_LVIS05 as BASE
+from cvpods_ext.config.bases_eva02 import EVA02_L_LVIS05 as BASE
 
 config = override(
     BASE,

@@ -9,11 +9,6 @@ Source:    README of EVA-02's detection code (plain NMS, 300 detections per imag
 """
 
 from cvpods_ext.config import override
-from cvpods_ext.config.bases_eva02 import EVA02_LVIS1 as BASE
-from cvpods_ext.config.bases_eva02 import MIM
+from cvpods_ext.config.bases_eva02 import EVA02_L_LVIS1 as BASE
 
-config = override(
-    BASE,
-    model=dict(init=MIM + "eva02_L_pt_in21k_p14to16.pt"),
-    schedule=dict(iters=40_000, layer_decay=0.8),
-)
+config = override(BASE)

@@ -9,17 +9,15 @@ Source:    README of EVA-02's detection code (linear Soft-NMS per class, masknes
 """
 
 from cvpods_ext.config import override
-from cvpods_ext.config.bases_eva02 import EVA02_LVIS1 as BASE
-from cvpods_ext.config.bases_eva02 import MIM
+from cvpods_ext.config.bases_eva02 import EVA02_L_LVIS1 as BASE
 
 config = override(
     BASE,
     data=dict(lsj_side=1536, test_size=1536, test_max_size=1536),
     model=dict(
-        init=MIM + "eva02_L_pt_in21k_p14to16.pt",
         suppression="linear",
         nms_threshold=0.6,
         maskness_threshold=0.5,
     ),
-    schedule=dict(iters=40_000, images_per_device=1, layer_decay=0.8),
+    schedule=dict(images_per_device=1),
 )

@@ -11,7 +11,7 @@ Note:      1000 detections per image: not comparable with rows of 300
 """
 
 from cvpods_ext.config import override
-from cvpods_ext.config.bases_eva02 import EVA02_LVIS1 as BASE
+from cvpods_ext.config.bases_eva02 import EVA02_L_LVIS1 as BASE
 
 config = override(
     BASE,
@@ -30,7 +30,6 @@ config = override(
         lr=4e-5,
         batch_size=64,
         images_per_device=1,
-        layer_decay=0.8,
         ema_decay=0.9999,
     ),
     test=dict(max_detections=1_000, ema=True),
