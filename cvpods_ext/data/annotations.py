@@ -137,6 +137,10 @@ class Annotations:
         )
         return AnnotationIndex(np.repeat(np.arange(len(counts)), counts), labels, crowd.astype(bool))
 
+    def boxes(self) -> np.ndarray:
+        """(K, 4) float64 XYXY pixels of all annotations, in the order of `index`; 32 bytes each, not kept."""
+        return np.concatenate([b.column("box").values.flatten().to_numpy() for b in self._batches]).reshape(-1, 4)
+
     def _row(self, position: int) -> tuple[pa.RecordBatch, int]:
         if not 0 <= position < len(self):
             raise IndexError(f"image {position} of {len(self)}")

@@ -56,15 +56,11 @@ def box_centres(data: Data, start: Path | str) -> tuple[torch.Tensor, torch.Tens
     import torch
 
     found = _annotations(data, start)
-    boxes, labels = [], []
-    for position in range(len(found)):
-        of_image = found.instances(position)
-        kept = ~of_image.crowd
-        height, width = found.size(position)
-        centre = (of_image.boxes[kept, :2] + of_image.boxes[kept, 2:]) / 2
-        boxes.append(centre / np.array([width, height], np.float64))
-        labels.append(of_image.labels[kept])
-    return torch.from_numpy(np.concatenate(boxes)), torch.from_numpy(np.concatenate(labels))
+    index, boxes = found.index, found.boxes()
+    kept = ~index.crowd
+    sides = np.stack((found.widths, found.heights), axis=1)[index.image[kept]]
+    centres = (boxes[kept, :2] + boxes[kept, 2:]) / 2 / sides.astype(np.float64)
+    return torch.from_numpy(centres), torch.from_numpy(index.label[kept].astype(np.int64))
 
 
 def _annotations(data: Data, start: Path | str) -> Annotations:

@@ -1,11 +1,12 @@
 """Instances, number of images and box centres, from the shipped facts and from a small json."""
 
+import numpy as np
 import pytest
 import torch
 from tiny_dataset import annotation, categories, image, write_json
 
 from cvpods_ext.config.schema import Data, DatasetFiles
-from cvpods_ext.data import training_facts
+from cvpods_ext.data import annotations, catalog, training_facts
 from cvpods_ext.errors import DataError
 
 LVIS1, LVIS05 = Data(), Data(train="lvis_v0.5_train")
@@ -54,3 +55,10 @@ def test_frequency_groups_are_those_that_the_data_set_states_else_follow_its_ima
     groups = training_facts.frequency_groups(LVIS1, tmp_path).tolist()
     assert [groups.count(group) for group in "rcf"] == [337, 461, 405]
     assert training_facts.frequency_groups(own, tmp_path).tolist() == ["r", "r"]
+
+
+def test_all_boxes_lie_in_the_order_of_the_index(own, tmp_path):
+    found = annotations.load(catalog.resolve(own.train, tmp_path))
+    one_by_one = [found.instances(position).boxes for position in range(len(found))]
+    np.testing.assert_array_equal(found.boxes(), np.concatenate(one_by_one))
+    assert len(found.boxes()) == len(found.index.label) == 4
