@@ -3,11 +3,16 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from shared import shared
 
+from cvpods_ext.config.schema import Data
+from cvpods_ext.data.num_shots import image_counts
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import eva02_parity
+import eva02_parity_parts
 import parity
 
 
@@ -19,6 +24,25 @@ def golden():
 def assert_met(rows):
     assert rows
     assert [row for row in rows if not row.met] == []
+
+
+def test_the_backbone_equals_the_record(golden):
+    rows = list(
+        eva02_parity_parts.backbone_rows(golden.model().eval().backbone, np.load(golden.folder / "backbone.npz"))
+    )
+    assert len(rows) == 22
+    assert_met(rows)
+
+
+def test_operators_equal_the_record():
+    counts = image_counts(Data(train="lvis_v1_train"), ".")
+    rows = list(eva02_parity_parts.operator_rows(np.load(shared("golden/ops/eva_ops.npz")), counts))
+    assert len(rows) == 37
+    assert_met(rows)
+
+
+def test_every_parameter_of_a_folder_learns_at_the_recorded_rate():
+    assert_met(list(eva02_parity_parts.rate_rows(shared("golden"))))
 
 
 @pytest.mark.parametrize("part", ["rpn_rows", "stage_rows"])
