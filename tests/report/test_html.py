@@ -141,8 +141,12 @@ seen.rare = rows().map((r) => r.children[1].textContent);
 press('input[value="c"]'); press('input[value="f"]');
 press('th[data-key="ap0"]');
 seen.sorted = rows().map((r) => Number(r.children[4].textContent));
+press("#categories tr.category");
+const names = () => [...new Set([...document.querySelectorAll(".run-name")].map((name) => name.textContent))];
+seen.both = names();
 press('input[name="run"][value="0"]');
 seen.hidden = [...document.querySelectorAll('[data-run="0"]')].every((mark) => mark.style.display === "none");
+seen.chosen = names();
 seen.reload = performance.getEntriesByType("resource").filter((entry) => !entry.name.startsWith("data:")).length;
 document.body.setAttribute("data-seen", JSON.stringify(seen));
 })();
@@ -174,4 +178,6 @@ def test_a_browser_filters_sorts_and_opens_categories_offline(page, tmp_path):
     assert set(seen["rare"]) == {"rare"}
     assert seen["sorted"] == sorted(seen["sorted"], reverse=True)
     assert seen["hidden"]
+    assert seen["both"] == data["runs"]
+    assert seen["chosen"] == data["runs"][1:], "only the mistakes of the chosen run"
     assert seen["reload"] == 0
