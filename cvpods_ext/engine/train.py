@@ -59,65 +59,103 @@ def train(
     written.
     """
     options = options or RunOptions()
-    config, schedule, folder = experiment.config, experiment.config.schedule, experiment.folder
-    rank, world_size, output = dist.rank(), dist.world_size(), experiment.output
-    checkpoints = CheckpointFolder(output, config.keep_checkpoints, config.keep_every)
+    config, iters = experiment.config, experiment.config.schedule.iters
+    checkpoints = CheckpointFolder(experiment.output, config.keep_checkpoints, config.keep_every)
     saved = _state_to_continue(checkpoints, options.resume)
     replica, state = _build(experiment, device, fresh=saved is None)
     start = state.restore(saved) if saved is not None else 0
     del saved  # a second copy of everything
-    step = Step(replica, state, config, device)
-    groups = GroupMeter(replica.model, frequency_groups(config.data, folder), device)
-    tests = PeriodicTest(experiment, device, checkpoints)
-    readers_of = partial(training_batches, config, folder, rank=rank, world_size=world_size)
-    batches = Reading(partial(readers_of, skipped_file=output / f"skipped.rank{rank}.txt"), start, step.parts)
-    if dist.is_main():
-        save_config(experiment)
-
     with ExitStack() as stack:
-        stack.enter_context(instruments(options))
-        data_wait = DataWait(config.data.workers, dist.processes_on_this_machine())
-        boards = boards_of(experiment, start, options.wandb)
-        monitor = stack.enter_context(Monitor(output, start, schedule.iters, config.log_every, boards, data_wait))
-        saver = stack.enter_context(BackgroundSaver(checkpoints))
-        profile = stack.enter_context(Profile(output, options.profile))
-        alive = stack.enter_context(HangDetector(output / f"stacks.rank{rank}.txt", 60 * options.hang_minutes))
-        stop = stack.enter_context(StopSignal())
-
-        def test(done: int) -> None:
-            saver.wait()
-            with alive.suspended(), stop.at_once():
-                monitor.tested(done, tests.run(done))
-
-        if tests.due(start):  # a run that was stopped in a test
-            test(start)
-        for iteration in range(start, schedule.iters):
-            rate = learning_rate(schedule, iteration)
-            monitor.add(**step.run(iteration, rate, batches, stop.requested))
-            done = iteration + 1
-            _collect(step, monitor, experiment)
-            if done % config.log_every == 0 or done == schedule.iters:
-                monitor.add(**groups.take())
-            last = done == schedule.iters or step.watch.stop_agreed
-            if done % config.checkpoint_every == 0 or last or tests.due(done):
-                _collect(step, monitor, experiment, wait=True)  # a checkpoint never follows a bad loss
-                captured = state.capture(done)
-                if dist.is_main():
-                    saver.save(captured)
-            monitor.step(done, rate)
-            if draw is not None and config.picture_every and done % config.picture_every == 0:
-                _show(replica.model, step.recent[-1][1][0], draw, monitor, done)
-            profile.step()
-            alive.beat()
-            if step.watch.stop_agreed and done < schedule.iters:
-                saver.wait()
-                raise KeyboardInterrupt(f"stopped after iteration {done}; continue with --resume")
-            if tests.due(done):
-                test(done)
-    weights = state.weights(schedule.iters)
+        loop = _Loop(experiment, device, options, draw, replica, state, checkpoints, start, stack)
+        if loop.tests.due(start):  # a run that was stopped in a test
+            loop.test(start)
+        for iteration in range(start, iters):
+            loop.take_step(iteration)
+    weights = state.weights(iters)
     if dist.is_main():
         logger.info("weights are in %s", checkpoints.save_final(weights))
     dist.barrier()
+
+
+class _Loop:
+    """Everything around a step: records, checkpoints, tests, pictures, and the wish to stop."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        device: torch.device,
+        options: RunOptions,
+        draw: Draw | None,
+        replica: Replica,
+        state: TrainingState,
+        checkpoints: CheckpointFolder,
+        start: int,
+        stack: ExitStack,
+    ) -> None:
+        self.experiment, self.config, self.draw = experiment, experiment.config, draw
+        self.replica, self.state = replica, state
+        config, folder, output, rank = experiment.config, experiment.folder, experiment.output, dist.rank()
+        self.iters = config.schedule.iters
+        self.step = Step(replica, state, config, device)
+        self.groups = GroupMeter(replica.model, frequency_groups(config.data, folder), device)
+        self.tests = PeriodicTest(experiment, device, checkpoints)
+        readers_of = partial(training_batches, config, folder, rank=rank, world_size=dist.world_size())
+        skipped = output / f"skipped.rank{rank}.txt"
+        self.batches = Reading(partial(readers_of, skipped_file=skipped), start, self.step.parts)
+        if dist.is_main():
+            save_config(experiment)
+        stack.enter_context(instruments(options))
+        data_wait = DataWait(config.data.workers, dist.processes_on_this_machine())
+        boards = boards_of(experiment, start, options.wandb)
+        self.monitor = stack.enter_context(Monitor(output, start, self.iters, config.log_every, boards, data_wait))
+        self.saver = stack.enter_context(BackgroundSaver(checkpoints))
+        self.profile = stack.enter_context(Profile(output, options.profile))
+        self.alive = stack.enter_context(HangDetector(output / f"stacks.rank{rank}.txt", 60 * options.hang_minutes))
+        self.stop = stack.enter_context(StopSignal())
+
+    def take_step(self, iteration: int) -> None:
+        """One optimizer step and what follows it; KeyboardInterrupt if the run is to stop here."""
+        rate = learning_rate(self.config.schedule, iteration)
+        self.monitor.add(**self.step.run(iteration, rate, self.batches, self.stop.requested))
+        done, last = iteration + 1, iteration + 1 == self.iters
+        self._collect()
+        if done % self.config.log_every == 0 or last:
+            self.monitor.add(**self.groups.take())
+        stopping = self.step.watch.stop_agreed
+        if done % self.config.checkpoint_every == 0 or last or stopping or self.tests.due(done):
+            self._save(done)
+        self.monitor.step(done, rate)
+        if self.draw is not None and self.config.picture_every and done % self.config.picture_every == 0:
+            _show(self.replica.model, self.step.recent[-1][1][0], self.draw, self.monitor, done)
+        self.profile.step()
+        self.alive.beat()
+        if stopping and not last:
+            self.saver.wait()
+            raise KeyboardInterrupt(f"stopped after iteration {done}; continue with --resume")
+        if self.tests.due(done):
+            self.test(done)
+
+    def test(self, done: int) -> None:
+        """Test the checkpoint of iteration `done`."""
+        self.saver.wait()
+        with self.alive.suspended(), self.stop.at_once():
+            self.monitor.tested(done, self.tests.run(done))
+
+    def _save(self, done: int) -> None:
+        self._collect(wait=True)  # a checkpoint never follows a bad loss
+        captured = self.state.capture(done)
+        if dist.is_main():
+            self.saver.save(captured)
+
+    def _collect(self, wait: bool = False) -> None:
+        """Hand losses that are known by now to the monitor; a step gone bad is written down and ends the run."""
+        try:
+            for record in self.step.watch.collect(wait):
+                self.monitor.add(**record)
+        except NotFinite as bad:
+            batches = dict(self.step.recent)[bad.iteration]
+            folder = save_bad_step(self.experiment, bad.iteration, batches, self.state, bad.is_ours)
+            raise TrainingError(f"{bad}. To find the first bad tensor: pods_debug {folder}") from None
 
 
 def _build(experiment: Experiment, device: torch.device, fresh: bool) -> tuple[Replica, TrainingState]:
@@ -157,17 +195,6 @@ def _state_to_continue(checkpoints: CheckpointFolder, resume: bool) -> dict[str,
     if resume and state is None:
         logger.info("nothing to resume in %s: starting at iteration 0", checkpoints.folder)
     return state
-
-
-def _collect(step: Step, monitor: Monitor, experiment: Experiment, wait: bool = False) -> None:
-    """Hand losses that are known by now to the monitor; a step gone bad is written down and ends the run."""
-    try:
-        for record in step.watch.collect(wait):
-            monitor.add(**record)
-    except NotFinite as bad:
-        batches = dict(step.recent)[bad.iteration]
-        folder = save_bad_step(experiment, bad.iteration, batches, step.state, bad.is_ours)
-        raise TrainingError(f"{bad}. To find the first bad tensor: pods_debug {folder}") from None
 
 
 @torch.no_grad()
