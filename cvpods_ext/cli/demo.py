@@ -30,8 +30,9 @@ def main() -> None:
 def _run(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     mini = mini_runs.mini_folder()
-    results = mini_runs.run([mini / name for name in (mini_runs.TRUNK, *METHODS)], arguments.seeds)
-    mini_runs.compare(results, arguments.keep)
+    folders = [mini / name for name in (mini_runs.TRUNK, *METHODS)]
+    mini_runs.run(mini_runs.every(folders, arguments.seeds), keep=arguments.keep)
+    mini_runs.compare(folders, arguments.seeds, arguments.keep)
     picture = mini / METHODS[-1] / "outputs" / "seed0" / "pictures" / "detections.png"
     print(
         f"\npicture of detections: {os.path.relpath(picture)}\n"

@@ -19,10 +19,11 @@ from cvpods_ext.runtime.progress import track
 
 logger = logging.getLogger(__name__)
 
-Run = tuple[str, int]  # name of the experiment, seed
+Run = tuple[Path, int]  # folder of the experiment, seed
 
 PREFIX = "mask_rcnn.narrow.fpn64.box.96."
 TRUNK = PREFIX + "trunk"
+RESULTS = "results.json"
 
 
 def mini_folder() -> Path:
@@ -36,35 +37,63 @@ def mini_folder() -> Path:
     return mini
 
 
+def every(folders: Sequence[Path], seeds: int) -> list[Run]:
+    """Each experiment with seeds 0 to `seeds` - 1, in the order of `folders`: a first stage precedes its second."""
+    return [(folder, seed) for folder in folders for seed in range(seeds)]
+
+
+def missing(runs: Sequence[Run], keep: Path) -> list[Run]:
+    """Those without results in `keep`, and what they start from."""
+    wanted = {run for run in runs if run[0].name != TRUNK and not (_kept(run, keep) / RESULTS).is_file()}
+    for folder, seed in reversed(runs):  # a second stage before its first
+        first = first_stage(folder)
+        if first and (folder, seed) in wanted:
+            wanted.add((folder.parent / first, seed))
+    return [run for run in runs if run in wanted]
+
+
 def run(
-    folders: Sequence[Path], seeds: int, device: str = "cpu", overrides: Sequence[str] = (), jobs: int = 1
-) -> list[Path]:
-    """Train (or continue) and test the experiments for seeds 0 to `seeds` - 1; returns the folders of their results.
+    runs: Sequence[Run],
+    device: str = "cpu",
+    overrides: Sequence[str] = (),
+    jobs: int = 1,
+    keep: Path | None = None,
+) -> None:
+    """Train (or continue) and test the experiments in their order; the trunk is only trained.
 
-    `folders` come in an order in which a first stage precedes its second; the trunk is only trained. With several
-    `jobs` so many experiments run side by side and share the processors; what they print goes to a console.txt each.
+    Results are copied to `keep` as they come. With several `jobs` so many experiments run side by side and share the
+    processors; what they print goes to a console.txt each.
     """
-    runs = [(folder, seed) for folder in folders for seed in range(seeds)]
-    if jobs == 1:
-        for folder, seed in runs:
-            for name, *arguments in _steps(folder, seed, device, overrides):
-                command(name, *arguments)
-    else:
-        _side_by_side(
-            {(folder.name, seed): (folder, _steps(folder, seed, device, overrides)) for folder, seed in runs}, jobs
-        )
-    return [folder / "outputs" / f"seed{seed}" for folder, seed in runs if folder.name != TRUNK]
+    if jobs > 1:
+        _side_by_side({one: _steps(*one, device, overrides) for one in runs}, jobs, keep)
+        return
+    for one in runs:
+        for name, *arguments in _steps(*one, device, overrides):
+            command(name, *arguments)
+        _keep(one, keep)
 
 
-def compare(results: Sequence[Path], keep: Path | None) -> None:
-    """Show the table; with `keep` also copy every results.json and the table there."""
-    command("compare", *map(str, results))
+def compare(folders: Sequence[Path], seeds: int, keep: Path | None) -> None:
+    """Show the table of all results; with `keep` of those that lie there, and write it there as well."""
+    runs = [one for one in every(folders, seeds) if one[0].name != TRUNK]
+    results = [str(_kept(one, keep) if keep else _output(one)) for one in runs]
+    command("compare", *results)
     if keep:
-        for folder in results:
-            destination = keep / folder.parent.parent.name / folder.name
-            destination.mkdir(parents=True, exist_ok=True)
-            shutil.copy(folder / "results.json", destination / "results.json")
-        command("compare", "--out", str(keep / "table.md"), "--format", "markdown", *map(str, results))
+        command("compare", "--out", str(keep / "table.md"), "--format", "markdown", *results)
+
+
+def _output(run: Run) -> Path:
+    return run[0] / "outputs" / f"seed{run[1]}"
+
+
+def _kept(run: Run, keep: Path) -> Path:
+    return keep / run[0].name / f"seed{run[1]}"
+
+
+def _keep(run: Run, keep: Path | None) -> None:
+    if keep is not None and run[0].name != TRUNK:
+        _kept(run, keep).mkdir(parents=True, exist_ok=True)
+        shutil.copy(_output(run) / RESULTS, _kept(run, keep) / RESULTS)
 
 
 def first_stage(folder: Path) -> str:
@@ -105,21 +134,22 @@ def _steps(folder: Path, seed: int, device: str, overrides: Sequence[str]) -> li
     return [train] if folder.name == TRUNK else [train, ("test", *where, *settings)]
 
 
-def _side_by_side(runs: Mapping[Run, tuple[Path, list[tuple[str, ...]]]], jobs: int) -> None:
+def _side_by_side(steps: Mapping[Run, list[tuple[str, ...]]], jobs: int, keep: Path | None) -> None:
     """Work through the runs in their order, `jobs` at a time, each after its first stage; one line for each."""
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
     pending: dict[Run, Future[None]] = {}
     with ThreadPoolExecutor(jobs) as pool:
-        for (name, seed), (folder, steps) in runs.items():
+        for one in steps:
             # A first stage was handed in before, so it runs or has run, and waiting for it always ends.
-            before = pending.get((first_stage(folder), seed))
-            pending[name, seed] = pool.submit(_quietly, folder / "outputs" / f"seed{seed}", steps, before)
-        names = {future: run for run, future in pending.items()}
-        for done in track(as_completed(names), "experiments", total=len(names)):
+            before = pending.get((one[0].parent / first_stage(one[0]), one[1]))
+            pending[one] = pool.submit(_quietly, _output(one), steps[one], before)
+        runs = {future: one for one, future in pending.items()}
+        for done in track(as_completed(runs), "experiments", total=len(runs)):
             if error := done.exception():
                 pool.shutdown(cancel_futures=True)
                 raise error
-            logger.info("finished %s, seed %d", *names[done])
+            _keep(runs[done], keep)
+            logger.info("finished %s, seed %d", runs[done][0].name, runs[done][1])
 
 
 def _quietly(output: Path, steps: Sequence[tuple[str, ...]], before: Future[None] | None) -> None:

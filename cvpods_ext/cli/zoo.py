@@ -10,12 +10,13 @@ from pathlib import Path
 from cvpods_ext.cli import mini_runs
 from cvpods_ext.cli.common import guarded, parser
 from cvpods_ext.errors import ConfigError
+from cvpods_ext.runtime.log import setup_logging
 
 EXAMPLES = """\
   pods_zoo                                       every method, three seeds, hours on two CPU cores
   pods_zoo --jobs 2                              two experiments at a time, faster than one after another
   pods_zoo --device cuda                         the same on one GPU
-  pods_zoo --keep benchmarks/zoo                 keep the results files and the table
+  pods_zoo --keep benchmarks/zoo                 keep the results files and the table, run only what is missing
   pods_zoo --only fed seesaw norcal --seeds 1    some methods; what they start from is trained as well
   pods_zoo --only fed --seeds 1 schedule.iters=20  change any config key of every run"""
 
@@ -29,7 +30,9 @@ def main() -> None:
         "--jobs", type=int, default=1, metavar="N", help="experiments side by side, sharing the processors (default: 1)"
     )
     flags.add_argument("--device", choices=("cuda", "cpu"), default="cpu", help="default: cpu")
-    flags.add_argument("--keep", type=Path, metavar="FOLDER", help="copy the results files and the table there")
+    flags.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="copy results and the table there; what is there is not run again"
+    )
     flags.add_argument("--list", action="store_true", help="show what would be run, in order, and stop")
     flags.add_argument("overrides", nargs="*", metavar="key=value", help="change config keys of every run")
     arguments = flags.parse_args()
@@ -40,14 +43,18 @@ def main() -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
+    setup_logging()
     mini = mini_runs.mini_folder()
     folders = in_order(mini, arguments.only)
+    runs = mini_runs.every(folders, arguments.seeds)
+    if arguments.keep:
+        runs = mini_runs.missing(runs, arguments.keep)
     if arguments.list:
-        print("\n".join(folder.name for folder in folders))
+        print("\n".join(f"{folder.name} seed {seed}" for folder, seed in runs))
         return
-    results = mini_runs.run(folders, arguments.seeds, arguments.device, arguments.overrides, arguments.jobs)
-    mini_runs.compare(results, arguments.keep)
-    print(f"\n{len(folders)} experiments, {arguments.seeds} seeds: {(time.monotonic() - started) / 60:.1f} minutes")
+    mini_runs.run(runs, arguments.device, arguments.overrides, arguments.jobs, arguments.keep)
+    mini_runs.compare(folders, arguments.seeds, arguments.keep)
+    print(f"\n{len(runs)} runs: {(time.monotonic() - started) / 60:.1f} minutes")
 
 
 def in_order(mini: Path, only: Sequence[str] = ()) -> list[Path]:

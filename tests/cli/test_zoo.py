@@ -36,12 +36,27 @@ def test_calibrations_after_training_are_only_tested(monkeypatch):
     called = []
     monkeypatch.setattr(mini_runs, "command", lambda name, *arguments: called.append((name, arguments)))
     folders = zoo.in_order(MINI, ["norcal", "bags"])
-    results = mini_runs.run(folders, seeds=1)
+    mini_runs.run(mini_runs.every(folders, seeds=1))
     assert [name for name, _ in called] == ["train", "train", "test", "test", "train", "test"]
     weights = str(MINI / f"{mini_runs.PREFIX}plain" / "outputs" / "seed0" / "model_final.pth")
     assert weights in called[3][1]
     assert "model.init=../mask_rcnn.narrow.fpn64.box.96.plain/outputs/seed0/model_final.pth" in called[4][1]
-    assert methods(folder.parent.parent for folder in results) == ["plain", "norcal", "bags"]
+
+
+def test_only_what_has_no_results_yet_is_run_and_what_it_starts_from(tmp_path):
+    runs = mini_runs.every(zoo.in_order(MINI, ["norcal", "bags", "gol"]), seeds=2)
+    for folder, seed in runs:
+        if (folder.name, seed) not in ((f"{mini_runs.PREFIX}bags", 1), (f"{mini_runs.PREFIX}gol", 0)):
+            (tmp_path / folder.name / f"seed{seed}").mkdir(parents=True)
+            (tmp_path / folder.name / f"seed{seed}" / "results.json").touch()
+    todo = mini_runs.missing(runs, tmp_path)
+    assert [(*methods([folder]), seed) for folder, seed in todo] == [
+        ("trunk", 0),
+        ("trunk", 1),
+        ("plain", 1),
+        ("bags", 1),
+        ("gol", 0),
+    ]
 
 
 def test_an_unknown_method_is_answered_with_the_known_ones():
@@ -49,28 +64,29 @@ def test_an_unknown_method_is_answered_with_the_known_ones():
         zoo.in_order(MINI, ["sesaw"])
 
 
-def fake_commands(monkeypatch, file):
-    """Commands that wait a little, write their first argument to `file`, and fail if it is called bad."""
+@pytest.fixture
+def order(tmp_path, monkeypatch):
+    """Commands that wait a little, write their first argument to the returned file, and fail if it is called bad."""
+    file = tmp_path / "order.txt"
     code = (
         "import sys, time; time.sleep(0.1); open({!r}, 'a').write(sys.argv[1] + '\\n'); sys.exit(sys.argv[1] == 'bad')"
     )
     monkeypatch.setattr(mini_runs, "_code", lambda name: code.format(str(file)))
     monkeypatch.setattr(mini_runs, "first_stage", lambda folder: {"second": "first"}.get(folder.name, ""))
+    monkeypatch.setattr(mini_runs, "_keep", lambda run, keep: None)
+    return file
 
 
-def test_side_by_side_a_second_stage_waits_for_its_first(tmp_path, monkeypatch):
-    fake_commands(monkeypatch, tmp_path / "order.txt")
-    runs = {
-        ("first", 0): (tmp_path / "first", [("train", "train first"), ("test", "test first")]),
-        ("second", 0): (tmp_path / "second", [("train", "train second")]),
-    }
-    mini_runs._side_by_side(runs, jobs=2)
-    assert (tmp_path / "order.txt").read_text().splitlines() == ["train first", "test first", "train second"]
+def test_side_by_side_a_second_stage_waits_for_its_first(tmp_path, order):
+    first, second = (tmp_path / "first", 0), (tmp_path / "second", 0)
+    steps = {first: [("train", "train first"), ("test", "test first")], second: [("train", "train second")]}
+    mini_runs._side_by_side(steps, jobs=2, keep=None)
+    assert order.read_text().splitlines() == ["train first", "test first", "train second"]
     assert "$ pods_test 'test first'" in (tmp_path / "first" / "outputs" / "seed0" / "console.txt").read_text()
 
 
-def test_side_by_side_a_failure_names_the_file_with_its_words(tmp_path, monkeypatch):
-    fake_commands(monkeypatch, tmp_path / "order.txt")
+def test_side_by_side_a_failure_names_the_file_with_its_words(tmp_path, order):
+    steps = {(tmp_path / "first", 0): [("train", "bad"), ("test", "never")]}
     with pytest.raises(TrainingError, match=r"pods_train failed for first: its words are in .*console\.txt"):
-        mini_runs._side_by_side({("first", 0): (tmp_path / "first", [("train", "bad"), ("test", "never")])}, jobs=2)
-    assert (tmp_path / "order.txt").read_text() == "bad\n"
+        mini_runs._side_by_side(steps, jobs=2, keep=None)
+    assert order.read_text() == "bad\n"
