@@ -2,13 +2,14 @@
 
     python benchmarks/rcnn_speed.py                        R50-FPN, 640 x 640, one image, 2 threads
     python benchmarks/rcnn_speed.py --threads 1 --repeat 5
-    python benchmarks/rcnn_speed.py --small                the network of the demo: 96 x 96, batches of 8
-    python benchmarks/rcnn_speed.py --memory               peak memory of 300 masks in a picture of 2000 x 3000
+    python benchmarks/rcnn_speed.py --before OLD.json      beside the figures of an earlier report
     python benchmarks/rcnn_speed.py --compile              backbone and pyramid through torch.compile as well
+    python benchmarks/rcnn_speed.py --small --out FILE     the network of the demo: 96 x 96, batches of 8
 
-Prints wall and processor time of every part (indented parts are contained in the one above). Processor time is the one
-to compare on a machine that does something else besides. If detectron2 is importable, the same model with the same
-weights runs there too, and the ratio is printed.
+Writes benchmarks/rcnn_speed.json and the table benchmarks/rcnn_speed.md: wall and processor time of every part, beside
+what detectron2 was quoted to take, and the peak memory of 300 masks in a picture of 2000 x 3000. Processor time is the
+one to compare on a machine that does something else besides. If detectron2 is importable, the same weights run there
+too.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib.util
+import json
+import multiprocessing
+import os
+import platform
 import resource
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+from speed_report import Clock, Times, to_markdown
 from torch import Tensor
 
 from cvpods_ext.config.schema import Model
@@ -31,64 +37,19 @@ from cvpods_ext.modeling import box_stage, pooling, postprocess, proposals, rcnn
 from cvpods_ext.modeling.assemble import mask_rcnn_fpn, resnet_fpn
 from cvpods_ext.modeling.rcnn import RCNN
 from cvpods_ext.modeling.small import SMALL, narrow_resnet_fpn
+from cvpods_ext.runtime.files import write_json, write_text
 from cvpods_ext.structures import Batch, PolygonMasks, Targets
 
 NUM_CLASSES, CANDIDATES = 1203, 15_000
-# seconds of detectron2 main on two quiet cores: R50-FPN, 640 x 640, 1,203 classes, 15,000 candidates, 300 detections
-DETECTRON2 = {
-    "inference": 5.32,
-    "backbone and pyramid": 0.63,
-    "mask head": 3.63,
-    "RoIAlign": 0.41,
-    "training step": 8.33,
-    "forward": 2.65,
-    "backward": 5.60,
+INFERENCE, EVERYTHING, TRAINING = "inference", "post-processing, every pair passes", "training step"
+SELECT = "select: threshold, decode, suppress"
+# Milliseconds of detectron2 main on two quiet cores, as quoted: R50-FPN, 640 x 640, 1,203 classes, 15,000 candidates,
+# 300 detections.
+QUOTED = {
+    INFERENCE: {INFERENCE: 5320, "backbone and pyramid": 630, "mask head": 3630, "RoIAlign": 410, SELECT: 105},
+    EVERYTHING: {SELECT: 3840},
+    TRAINING: {TRAINING: 8330, "forward": 2650, "backward": 5600},
 }
-
-
-class Clock:
-    """Wall and processor milliseconds by label, collected by wrapping functions for the time of a measurement."""
-
-    def __init__(self, beside: dict[str, float] | None = None) -> None:
-        self.beside = beside or {}
-        self.times: dict[str, list[tuple[float, float]]] = {}
-
-    @contextmanager
-    def part(self, label: str) -> Iterator[None]:
-        """Time a block."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        yield
-        spent = (1e3 * (time.perf_counter() - wall), 1e3 * (time.process_time() - cpu))
-        self.times.setdefault(label, []).append(spent)
-
-    @contextmanager
-    def watch(self, parts: dict[str, tuple[Any, str]]) -> Iterator[None]:
-        """Time every call of `holder.name` under its label."""
-        originals = [(holder, name, getattr(holder, name)) for holder, name in parts.values()]
-        for (holder, name, original), label in zip(originals, parts, strict=True):
-            setattr(holder, name, self._timed(original, label))
-        try:
-            yield
-        finally:
-            for holder, name, original in originals:
-                setattr(holder, name, original)
-
-    def _timed(self, function: Callable[..., Any], label: str) -> Callable[..., Any]:
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            with self.part(label):
-                return function(*args, **kwargs)
-
-        return timed
-
-    def show(self, title: str, repeat: int) -> None:
-        """Median over the repetitions; several calls within one repetition are added up."""
-        print(f"\n{title:44s} {'wall ms':>9s} {'cpu ms':>9s}", " detectron2 (quoted, 2 cores)" if self.beside else "")
-        for label, spent in self.times.items():
-            calls = max(1, len(spent) // repeat)
-            rounds = [spent[i : i + calls] for i in range(0, len(spent), calls)]
-            wall, cpu = (statistics.median(sum(one[k] for one in group) for group in rounds) for k in (0, 1))
-            quoted = self.beside.get(label.strip(), 0) * 1e3
-            print(f"{label:44s} {wall:9.1f} {cpu:9.1f}  {f'{quoted:.0f}' if quoted else ''}")
 
 
 def example(count: int, side: int, num_classes: int, objects: int = 12) -> Batch:
@@ -142,75 +103,74 @@ def set_candidates(model: RCNN, batch: Batch, wanted: int) -> None:
     model.roi_heads.selection = postprocess.Selection(score_threshold=threshold)
 
 
-def measure_inference(model: RCNN, batch: Batch, repeat: int) -> None:
+def of_backbone(model: RCNN) -> tuple[Any, str]:
+    """What is called when the backbone is; a compiled one does not call its `forward`."""
+    return model.backbone, "forward" if model.backbone._compiled_call_impl is None else "_compiled_call_impl"
+
+
+@torch.no_grad()
+def measure_inference(model: RCNN, batch: Batch, repeat: int) -> dict[str, Times]:
     """One inference pass by part, then the post-processing alone when every pair passes."""
     model.eval()
     set_candidates(model, batch, CANDIDATES * len(batch))
-    head = model.roi_heads
-    clock = Clock(DETECTRON2 if head.sampler.num_classes == NUM_CLASSES else None)
+    head, clock, everything = model.roi_heads, Clock(), Clock()
     parts = {
         "  normalise and pad": (model, "preprocess"),
-        "  backbone and pyramid": (model.backbone, "forward"),
+        "  backbone and pyramid": of_backbone(model),
         "  proposals": (model.proposal_generator, "forward"),
         "    head": (model.proposal_generator.rpn_head, "forward"),
         "  box head and scores": (head.box_head, "forward"),
-        "  RoIAlign": (pooling.RoIPooler, "__call__"),
-        "  select: threshold, decode, suppress": (roi_heads, "select"),
+        "  " + SELECT: (roi_heads, "select"),
         "  mask head": (head.mask_head, "forward"),
         "    upsample and predict": (head.mask_head, "_upsample"),
+        "  RoIAlign": (pooling.RoIPooler, "__call__"),
         "  paste and encode": (rcnn, "finish_all"),
     }
-    with torch.no_grad():
-        model(batch)
-        with clock.watch(parts):
-            for _ in range(repeat):
-                with clock.part("inference"):
-                    found = model(batch)
-    clock.times = {"inference": clock.times.pop("inference"), **clock.times}
-    clock.show(f"inference, {[len(one) for one in found]} detections", repeat)
-
-    everything = Clock()
+    model(batch)
+    with clock.watch(parts):
+        for _ in range(repeat):
+            with clock.part(INFERENCE):
+                model(batch)
     head.selection = postprocess.Selection(score_threshold=0.0)
-    with torch.no_grad(), everything.watch({"select when everything passes": (roi_heads, "select")}):
+    alone = {SELECT: (roi_heads, "select")}
+    with everything.watch(alone):
         for _ in range(repeat):
             model.detect(batch)
-    everything.show("score threshold 0", repeat)
+    inference = clock.times({INFERENCE: None} | parts, repeat)
+    return {INFERENCE: inference, EVERYTHING: everything.times(alone, repeat)}
 
 
-def measure_training(model: RCNN, batch: Batch, repeat: int) -> None:
+def measure_training(model: RCNN, batch: Batch, repeat: int) -> dict[str, Times]:
     """One training step without the optimizer, by part."""
     model.train()
-    head = model.roi_heads
-    clock = Clock(DETECTRON2 if head.sampler.num_classes == NUM_CLASSES else None)
+    head, clock = model.roi_heads, Clock()
     parts = {
-        "  backbone and pyramid": (model.backbone, "forward"),
-        "  proposals and their losses": (model.proposal_generator, "forward"),
-        "    match anchors": (proposals, "match"),
-        "    draw anchors": (proposals, "sample"),
-        "  sample RoIs": (head.sampler.__class__, "__call__"),
-        "  box head": (head.box_head, "forward"),
-        "  RoIAlign": (pooling.RoIPooler, "__call__"),
-        "  classification loss": (head.classification_loss, "forward"),
-        "  box loss": (box_stage, "box_loss"),
-        "  mask head": (head.mask_head, "forward"),
-        "  mask targets": (roi_heads, "mask_targets"),
+        "    backbone and pyramid": of_backbone(model),
+        "    proposals and their losses": (model.proposal_generator, "forward"),
+        "      match anchors": (proposals, "match"),
+        "      draw anchors": (proposals, "sample"),
+        "    sample RoIs": (head.sampler.__class__, "__call__"),
+        "    box head": (head.box_head, "forward"),
+        "    classification loss": (head.classification_loss, "forward"),
+        "    box loss": (box_stage, "box_loss"),
+        "    mask head": (head.mask_head, "forward"),
+        "    mask targets": (roi_heads, "mask_targets"),
+        "    RoIAlign": (pooling.RoIPooler, "__call__"),
     }
     torch.stack(list(model(batch).values())).sum().backward()
     with clock.watch(parts):
         for _ in range(repeat):
             model.zero_grad(set_to_none=True)
-            with clock.part("training step"):
-                with clock.part("forward"):
+            with clock.part(TRAINING):
+                with clock.part("  forward"):
                     total = torch.stack(list(model(batch).values())).sum()
-                with clock.part("backward"):
+                with clock.part("  backward"):
                     total.backward()
-    first = ("training step", "backward", "forward")
-    clock.times = {name: clock.times[name] for name in first} | clock.times
-    clock.show(f"training step, batch of {len(batch)}", repeat)
+    return {TRAINING: clock.times({TRAINING: None, "  backward": None, "  forward": None} | parts, repeat)}
 
 
-def measure_memory() -> None:
-    """Peak resident memory that post-processing adds for one large picture."""
+def measure_memory() -> dict[str, float]:
+    """MiB that post-processing adds to this process, which must be fresh, for one large picture."""
     generator = torch.Generator().manual_seed(0)
     height, width, count = 2000, 3000, 300
     corner = torch.rand(count, 2, generator=generator) * torch.tensor([width, height]) * 0.5
@@ -225,73 +185,129 @@ def measure_memory() -> None:
     target = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 0, (height, width), (height, width))
     gc.collect()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    clock = Clock()
-    with clock.part("paste and encode 300 masks"):
-        postprocess.finish(raw, target)
+    postprocess.finish(raw, target)
     added = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    clock.show("one picture of 2000 x 3000", 1)
-    print(
-        f"peak memory added: {added / 1024:.0f} MiB (all bitmaps at once would be {count * height * width >> 20} MiB)"
-    )
+    return {
+        f"added at the peak by post-processing {count} masks in {height} x {width}": added / 1024,
+        "all bitmaps at once would be": count * height * width / 2**20,
+    }
 
 
-def beside_detectron2(model: RCNN, batch: Batch, repeat: int) -> None:
-    """The same weights in detectron2, inference and training step."""
+def load_detectron2(model: RCNN) -> Any:
+    """The same detector with the same weights in detectron2."""
     from detectron2 import model_zoo  # pyright: ignore[reportMissingImports]
     from detectron2.modeling import build_model  # pyright: ignore[reportMissingImports]
-    from detectron2.structures import BitMasks, Boxes, Instances  # pyright: ignore[reportMissingImports]
 
     settings = model_zoo.get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml")
     settings.MODEL.DEVICE, settings.MODEL.WEIGHTS = "cpu", ""
-    settings.MODEL.ROI_HEADS.NUM_CLASSES, settings.INPUT.MASK_FORMAT = NUM_CLASSES, "bitmask"
+    settings.MODEL.ROI_HEADS.NUM_CLASSES = NUM_CLASSES
     settings.MODEL.ROI_HEADS.SCORE_THRESH_TEST = model.roi_heads.selection.score_threshold
+    settings.MODEL.ROI_HEADS.NMS_THRESH_TEST = model.roi_heads.selection.nms_threshold
     settings.TEST.DETECTIONS_PER_IMAGE = model.roi_heads.selection.limit
     other = build_model(settings)
-    other.load_state_dict(model.state_dict(), strict=False)
+    missing = other.load_state_dict(model.state_dict(), strict=False).missing_keys
+    assert all(key.endswith(("pixel_mean", "pixel_std")) for key in missing), missing
+    return other
+
+
+def as_records(batch: Batch) -> list[dict[str, Any]]:
+    """The batch in detectron2's layout."""
+    from detectron2.structures import Boxes, Instances  # pyright: ignore[reportMissingImports]
+    from detectron2.structures import PolygonMasks as Polygons  # pyright: ignore[reportMissingImports]
+
     records = []
     for image, target in zip(batch.images, batch.targets, strict=True):
         truth = Instances(target.size)
         truth.gt_boxes, truth.gt_classes = Boxes(target.boxes), target.labels
-        assert target.masks is not None
-        truth.gt_masks = BitMasks(target.masks.to_bitmasks(target.size).bitmaps)
+        assert isinstance(target.masks, PolygonMasks)
+        truth.gt_masks = Polygons(target.masks.to_lists())
         records.append({"image": image, "height": target.size[0], "width": target.size[1], "instances": truth})
+    return records
+
+
+def measure_detectron2(other: Any, records: list[dict[str, Any]], repeat: int) -> dict[str, dict[str, float]]:
+    """Wall milliseconds of an inference pass and a training step, by title and part, after one round to warm up."""
+    from detectron2.utils.events import EventStorage  # pyright: ignore[reportMissingImports]
+
     clock = Clock()
-    for _ in range(repeat):
-        with torch.no_grad(), clock.part("inference"):
+    for turn in range(repeat + 1):
+        if turn == 1:
+            clock = Clock()
+        with torch.no_grad(), clock.part(INFERENCE):
             other.eval()(records)
-        with clock.part("training step"):
-            torch.stack(list(other.train()(records).values())).sum().backward()
-    clock.show("detectron2, measured here", repeat)
+        other.train().zero_grad(set_to_none=True)
+        with EventStorage(), clock.part(TRAINING):  # its heads log into one
+            with clock.part("forward"):
+                total = torch.stack(list(other(records).values())).sum()
+            with clock.part("backward"):
+                total.backward()
+    wall = {part: row["wall_ms"] for part, row in clock.times(clock.spent, repeat).items()}
+    return {INFERENCE: {INFERENCE: wall.pop(INFERENCE)}, TRAINING: wall}
+
+
+def compiler_is_missing() -> str:
+    """Why torch.compile cannot work on this machine's processor, or an empty string."""
+    wanted = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++"]
+    if any(map(shutil.which, wanted)):
+        return ""
+    return f"--compile needs a C++ compiler and found no {' or '.join(wanted)}: install one, or name it in CXX"
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """The report that the options ask for."""
+    num_classes = 60 if options.small else NUM_CLASSES
+    model = build(options.small, num_classes)
+    count = options.batch or (8 if options.small else 1)
+    side = 96 if options.small else 640
+    batch = example(count, side, num_classes, objects=4 if options.small else 12)
+    report: dict[str, Any] = {
+        "setting": {
+            "command": " ".join(["python", "benchmarks/rcnn_speed.py", *sys.argv[1:]]),
+            "images": f"{count} of {side} x {side}, {num_classes} classes",
+            "threads": options.threads,
+            "processor": f"{platform.machine()}, {os.cpu_count()} cores",
+            "torch": torch.__version__,
+            "repetitions": options.repeat,
+        }
+    }
+    tables = measure_inference(model, batch, options.repeat) | measure_training(model, batch, options.repeat)
+    if importlib.util.find_spec("detectron2") and not options.small:
+        set_candidates(model.eval(), batch, CANDIDATES)
+        report["beside"] = measure_detectron2(load_detectron2(model), as_records(batch), options.repeat)
+    if options.compile:
+        model.backbone.compile()  # in place: the names of the parameters stay
+        compiled = measure_inference(model, batch, options.repeat) | measure_training(model, batch, options.repeat)
+        compiled.pop(EVERYTHING)
+        tables |= {f"{title}, backbone and pyramid compiled": rows for title, rows in compiled.items()}
+    return report | {"tables": tables, "memory": in_fresh_process(measure_memory)}
+
+
+def in_fresh_process(function: Callable[[], Any]) -> Any:
+    """Its result, from a process that has not yet used any memory."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function)
 
 
 def main() -> None:
-    """Print the tables that the options ask for."""
+    """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--batch", type=int, default=0, help="images per batch; default 1, or 8 with --small")
     parser.add_argument("--small", action="store_true")
-    parser.add_argument("--memory", action="store_true")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--before", type=Path, help="json of an earlier run, shown beside this one")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
+    if options.compile and (problem := compiler_is_missing()):
+        parser.error(problem)
+    before = json.loads(options.before.read_text()) if options.before else None
     torch.set_num_threads(options.threads)
-    if options.memory:
-        measure_memory()
-        return
-    num_classes = 60 if options.small else NUM_CLASSES
-    model = build(options.small, num_classes)
-    count = options.batch or (8 if options.small else 1)
-    batch = example(count, 96 if options.small else 640, num_classes, objects=4 if options.small else 12)
-    measure_inference(model, batch, options.repeat)
-    measure_training(model, batch, options.repeat)
-    if importlib.util.find_spec("detectron2") and not options.small:
-        set_candidates(model.eval(), batch, CANDIDATES)
-        beside_detectron2(model, batch, options.repeat)
-    if options.compile:
-        model.backbone.compile()  # in place: the names of the parameters stay
-        print("\nbackbone and pyramid compiled")
-        measure_inference(model, batch, options.repeat)
-        measure_training(model, batch, options.repeat)
+    report = measure(options)
+    text = to_markdown(report, {} if options.small else QUOTED, before)
+    write_json(options.out, report)
+    write_text(options.out.with_suffix(".md"), text)
+    print(text)
 
 
 if __name__ == "__main__":

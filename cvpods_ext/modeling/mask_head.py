@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cvpods_ext.modeling.layers import Conv2d, init_msra
 from cvpods_ext.modeling.pooling import RoIPooler
 
-INSTANCES_AT_ONCE = 32  # the upsampled features of so many instances fit into a processor's cache
+INSTANCES_AT_ONCE = 32  # the features of so many instances fit into a processor's cache
 
 
 class MaskPredictor(nn.Module):
@@ -82,12 +82,16 @@ class MaskHead(nn.Module):
     def forward(self, features: Sequence[Tensor], boxes: Tensor, image: Tensor, labels: Tensor) -> Tensor:
         """Pyramid, boxes (M, 4), image (M,), labels (M,) -> (M, 2 S, 2 S) logits of the given class."""
         x = self.pooler(features, boxes, image)
+        if torch.is_grad_enabled() or x.is_cuda or len(x) <= INSTANCES_AT_ONCE:
+            return self._segment(x, labels)
+        parts = zip(x.split(INSTANCES_AT_ONCE), labels.split(INSTANCES_AT_ONCE), strict=True)
+        return torch.cat([self._segment(part, part_labels) for part, part_labels in parts])
+
+    def _segment(self, x: Tensor, labels: Tensor) -> Tensor:
+        """(M, D, S, S) -> (M, 2 S, 2 S)."""
         for i in range(self.num_convs):
             x = self.get_submodule(f"mask_fcn{i + 1}")(x)
-        if torch.is_grad_enabled() or len(x) <= INSTANCES_AT_ONCE:
-            return self._upsample(x, labels)
-        parts = zip(x.split(INSTANCES_AT_ONCE), labels.split(INSTANCES_AT_ONCE), strict=True)
-        return torch.cat([self._upsample(part, part_labels) for part, part_labels in parts])
+        return self._upsample(x, labels)
 
     def _upsample(self, x: Tensor, labels: Tensor) -> Tensor:
         """(M, D, S, S) -> (M, 2 S, 2 S).
