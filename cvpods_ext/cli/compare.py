@@ -41,9 +41,7 @@ def main() -> None:
     flags.add_argument("--metrics", default="", metavar="A,B", help="columns (default: AP,APr,APc,APf or sizes)")
     flags.add_argument("--out", type=Path, metavar="FILE", help="write there; .md, .csv and .tex choose the format")
     flags.add_argument("--intervals", action="store_true", help="resample the detections on disk: how sure is it?")
-    flags.add_argument(
-        "--iou", type=float, nargs="+", metavar="T", help="intervals of the AP at these IoUs"
-    )
+    flags.add_argument("--iou", type=float, nargs="+", metavar="T", help="intervals of the AP at these IoUs")
     flags.add_argument(
         "--area", type=float, nargs=2, metavar=("LOW", "HIGH"), help="intervals for objects of this size in pixels"
     )
