@@ -144,10 +144,12 @@ def test_a_larger_image_is_refused_with_the_setting_to_change():
     assert tiny().padded_size(112, 90) == (128, 128)
 
 
-def test_unknown_sizes_and_sides_are_refused():
+def test_unknown_sizes_sides_and_blocks_are_refused():
     with pytest.raises(ConfigError, match="size 'XL' does not exist: choose one of Ti, S, B, L"):
         eva02("XL", global_blocks=())
     with pytest.raises(ConfigError, match=r"data\.lsj_side=120 is not a multiple of the patch side 16"):
         tiny(image_side=120)
+    with pytest.raises(ConfigError, match=r"names \[23\], but this transformer has blocks 0 to 3"):
+        tiny(global_blocks=(3, 23))
     with pytest.raises(ConfigError, match="multiple of 32"):
         SimplePyramid(tiny(image_side=144))

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvpods_ext.errors import ConfigError
-from cvpods_ext.modeling.backbones.vit import NORM_EPS, Block, ViT, drop_path_rates
+from cvpods_ext.modeling.backbones.vit import NORM_EPS, Block, ViT, check_blocks, drop_path_rates
 
 
 class RotaryTable(nn.Module):
@@ -149,6 +149,7 @@ def eva02_of(
     """
     if image_side % patch:
         raise ConfigError(f"data.lsj_side={image_side} is not a multiple of the patch side {patch}")
+    check_blocks(global_blocks, size.depth)
     head_width = size.width // size.heads
     in_windows = RotaryTable(window, head_width, rotary_grid)
     overall = RotaryTable(image_side // patch, head_width, rotary_grid)

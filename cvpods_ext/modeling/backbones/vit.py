@@ -17,7 +17,7 @@ from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cvpods_ext.errors import DataError
+from cvpods_ext.errors import ConfigError, DataError
 
 NORM_EPS = 1e-6
 
@@ -154,6 +154,12 @@ def drop_path_rates(last: float, depth: int) -> list[float]:
     return torch.linspace(0, last, depth, device="cpu", dtype=torch.float64).tolist()
 
 
+def check_blocks(global_blocks: Sequence[int], depth: int) -> None:
+    """ConfigError for a block that does not exist: it would silently stay a windowed one."""
+    if beyond := [i for i in global_blocks if not 0 <= i < depth]:
+        raise ConfigError(f"global_blocks of net.py names {beyond}, but this transformer has blocks 0 to {depth - 1}")
+
+
 class RelativeAttention(nn.Module):
     """Self-attention with a learned bias per row and per column distance, for maps of side x side tokens.
 
@@ -214,6 +220,7 @@ def mae_vit(
     recompute: bool = False,
 ) -> ViT:
     """The ViT that masked autoencoders pre-train, ViT-B by default, with parameter names of detectron2's ViTDet."""
+    check_blocks(global_blocks, depth)
     blocks = [
         Block(
             width,
