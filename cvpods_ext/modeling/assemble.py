@@ -1,13 +1,14 @@
 """Complete detectors from their parts: Faster, Mask, Cascade and Cascade Mask R-CNN on a pyramid.
 
-Each function is one assembly that can be read top to bottom; net.py of an experiment calls one of them. Everything
-has the value of the published R50-FPN baselines unless said otherwise.
+net.py of an experiment calls one of the four functions. Everything has the value of the published R50-FPN baselines
+unless said otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -52,6 +53,7 @@ class Recipe:
 
 
 PUBLISHED = Recipe()
+MakeMaskHead = Callable[[], MaskHead]  # made in turn, so that a seed gives every part the same weights
 
 
 def resnet_fpn(
@@ -89,21 +91,8 @@ def mask_rcnn_fpn(
     recipe: Recipe = PUBLISHED,
 ) -> RCNN:
     """Mask R-CNN; `classifier` is linear and `classification_loss` softmax cross entropy if left out."""
-    return _rcnn(
-        model,
-        backbone,
-        recipe,
-        RoIHeads(
-            box_head=_box_head(backbone, recipe),
-            classifier=classifier or LinearClassifier(_box_features(recipe), num_classes),
-            classification_loss=classification_loss or SoftmaxCrossEntropy(),
-            scores=scores,
-            class_agnostic_boxes=class_agnostic_boxes,
-            mask_head=_mask_head(backbone, num_classes, mask_predictor, recipe),
-            sampler=_sampler(num_classes, recipe),
-            selection=_selection(model),
-        ),
-    )
+    parts = _Parts(model, num_classes, backbone, scores, class_agnostic_boxes, recipe)
+    return parts.rcnn(parts.heads(classifier, classification_loss, partial(parts.mask_head, mask_predictor)))
 
 
 def faster_rcnn_fpn(
@@ -118,21 +107,8 @@ def faster_rcnn_fpn(
     recipe: Recipe = PUBLISHED,
 ) -> RCNN:
     """Faster R-CNN: boxes only."""
-    return _rcnn(
-        model,
-        backbone,
-        recipe,
-        RoIHeads(
-            box_head=_box_head(backbone, recipe),
-            classifier=classifier or LinearClassifier(_box_features(recipe), num_classes),
-            classification_loss=classification_loss or SoftmaxCrossEntropy(),
-            scores=scores,
-            class_agnostic_boxes=class_agnostic_boxes,
-            mask_head=None,
-            sampler=_sampler(num_classes, recipe),
-            selection=_selection(model),
-        ),
-    )
+    parts = _Parts(model, num_classes, backbone, scores, class_agnostic_boxes, recipe)
+    return parts.rcnn(parts.heads(classifier, classification_loss, None))
 
 
 def cascade_mask_rcnn_fpn(
@@ -149,21 +125,8 @@ def cascade_mask_rcnn_fpn(
     recipe: Recipe = PUBLISHED,
 ) -> RCNN:
     """Cascade Mask R-CNN; `classifier` and `classification_loss` are called once per stage."""
-    return _rcnn(
-        model,
-        backbone,
-        recipe,
-        CascadeRoIHeads(
-            box_heads=[_box_head(backbone, recipe) for _ in range(stages)],
-            classifiers=_per_stage(classifier, recipe, num_classes, stages),
-            classification_losses=[classification_loss() for _ in range(stages)],
-            scores=scores,
-            class_agnostic_boxes=class_agnostic_boxes,
-            mask_head=_mask_head(backbone, num_classes, mask_predictor, recipe),
-            sampler=_sampler(num_classes, recipe),
-            selection=_selection(model),
-        ),
-    )
+    parts = _Parts(model, num_classes, backbone, scores, class_agnostic_boxes, recipe)
+    return parts.rcnn(parts.cascade(stages, classifier, classification_loss, partial(parts.mask_head, mask_predictor)))
 
 
 def cascade_rcnn_fpn(
@@ -179,85 +142,102 @@ def cascade_rcnn_fpn(
     recipe: Recipe = PUBLISHED,
 ) -> RCNN:
     """Cascade R-CNN: boxes only."""
-    return _rcnn(
-        model,
-        backbone,
-        recipe,
-        CascadeRoIHeads(
-            box_heads=[_box_head(backbone, recipe) for _ in range(stages)],
-            classifiers=_per_stage(classifier, recipe, num_classes, stages),
-            classification_losses=[classification_loss() for _ in range(stages)],
-            scores=scores,
-            class_agnostic_boxes=class_agnostic_boxes,
-            mask_head=None,
-            sampler=_sampler(num_classes, recipe),
-            selection=_selection(model),
-        ),
-    )
+    parts = _Parts(model, num_classes, backbone, scores, class_agnostic_boxes, recipe)
+    return parts.rcnn(parts.cascade(stages, classifier, classification_loss, None))
 
 
-def _rcnn(model: Model, backbone: Pyramid, recipe: Recipe, heads: RoIHeads | CascadeRoIHeads) -> RCNN:
-    return RCNN(
-        backbone=backbone,
-        proposal_generator=RPN(
-            backbone.channels,
-            backbone.strides,
-            anchor_sizes=recipe.anchor_sizes,
-            convs=recipe.rpn_convs,
-            top_per_level=recipe.top_per_level,
-            top=recipe.proposals,
-            anchors_per_image=recipe.anchors_per_image,
-            foreground_fraction=recipe.anchor_foreground,
-            priorities=recipe.priorities,
-        ),
-        roi_heads=heads,
-        pixel_mean=model.pixel_mean,
-        pixel_std=model.pixel_std,
-        float32_heads=recipe.float32_heads,
-    )
+@dataclass(frozen=True)
+class _Parts:
+    """What all assemblies are told, and the parts that follow from it."""
 
+    model: Model
+    num_classes: int
+    backbone: Pyramid
+    scores: Scores | None
+    class_agnostic: bool
+    recipe: Recipe
 
-def _box_features(recipe: Recipe) -> int:
-    return recipe.box_fc[-1]
+    def rcnn(self, heads: RoIHeads | CascadeRoIHeads) -> RCNN:
+        recipe = self.recipe
+        return RCNN(
+            backbone=self.backbone,
+            proposal_generator=RPN(
+                self.backbone.channels,
+                self.backbone.strides,
+                anchor_sizes=recipe.anchor_sizes,
+                convs=recipe.rpn_convs,
+                top_per_level=recipe.top_per_level,
+                top=recipe.proposals,
+                anchors_per_image=recipe.anchors_per_image,
+                foreground_fraction=recipe.anchor_foreground,
+                priorities=recipe.priorities,
+            ),
+            roi_heads=heads,
+            pixel_mean=self.model.pixel_mean,
+            pixel_std=self.model.pixel_std,
+            float32_heads=recipe.float32_heads,
+        )
 
+    def heads(
+        self, classifier: nn.Module | None, loss: ClassificationLoss | None, mask_head: MakeMaskHead | None
+    ) -> RoIHeads:
+        return RoIHeads(
+            box_head=self.box_head(),
+            classifier=classifier or self.linear_classifier(),
+            classification_loss=loss or SoftmaxCrossEntropy(),
+            scores=self.scores,
+            class_agnostic_boxes=self.class_agnostic,
+            mask_head=None if mask_head is None else mask_head(),
+            sampler=self.sampler(),
+            selection=self.selection(),
+        )
 
-def _box_head(backbone: Pyramid, recipe: Recipe) -> BoxHead:
-    return BoxHead(
-        backbone.channels,
-        backbone.strides[:-1],
-        fc=recipe.box_fc,
-        convs=recipe.box_convs,
-        norm=recipe.head_norm,
-    )
+    def cascade(
+        self,
+        stages: int,
+        classifier: Callable[[], nn.Module] | None,
+        loss: Callable[[], ClassificationLoss],
+        mask_head: MakeMaskHead | None,
+    ) -> CascadeRoIHeads:
+        return CascadeRoIHeads(
+            box_heads=[self.box_head() for _ in range(stages)],
+            classifiers=[(classifier or self.linear_classifier)() for _ in range(stages)],
+            classification_losses=[loss() for _ in range(stages)],
+            scores=self.scores,
+            class_agnostic_boxes=self.class_agnostic,
+            mask_head=None if mask_head is None else mask_head(),
+            sampler=self.sampler(),
+            selection=self.selection(),
+        )
 
+    def linear_classifier(self) -> LinearClassifier:
+        return LinearClassifier(self.recipe.box_fc[-1], self.num_classes)
 
-def _mask_head(backbone: Pyramid, num_classes: int, predictor: nn.Module | None, recipe: Recipe) -> MaskHead:
-    return MaskHead(
-        backbone.channels,
-        backbone.strides[:-1],
-        predictor or MaskPredictor(recipe.mask_width, num_classes),
-        width=recipe.mask_width,
-        convs=recipe.mask_convs,
-        norm=recipe.head_norm,
-    )
+    def box_head(self) -> BoxHead:
+        recipe = self.recipe
+        strides = self.backbone.strides[:-1]
+        return BoxHead(self.backbone.channels, strides, fc=recipe.box_fc, convs=recipe.box_convs, norm=recipe.head_norm)
 
+    def mask_head(self, predictor: nn.Module | None) -> MaskHead:
+        recipe = self.recipe
+        return MaskHead(
+            self.backbone.channels,
+            self.backbone.strides[:-1],
+            predictor or MaskPredictor(recipe.mask_width, self.num_classes),
+            width=recipe.mask_width,
+            convs=recipe.mask_convs,
+            norm=recipe.head_norm,
+        )
 
-def _per_stage(
-    classifier: Callable[[], nn.Module] | None, recipe: Recipe, num_classes: int, stages: int
-) -> Sequence[nn.Module]:
-    make = classifier or (lambda: LinearClassifier(_box_features(recipe), num_classes))
-    return [make() for _ in range(stages)]
+    def sampler(self) -> RoISampler:
+        recipe = self.recipe
+        return RoISampler(self.num_classes, recipe.rois_per_image, recipe.roi_foreground, priorities=recipe.priorities)
 
-
-def _sampler(num_classes: int, recipe: Recipe) -> RoISampler:
-    return RoISampler(num_classes, recipe.rois_per_image, recipe.roi_foreground, priorities=recipe.priorities)
-
-
-def _selection(model: Model) -> Selection:
-    return Selection(
-        score_threshold=model.score_threshold,
-        nms_threshold=model.nms_threshold,
-        limit=model.detections_per_image,
-        suppression=model.suppression,
-        maskness_threshold=model.maskness_threshold,
-    )
+    def selection(self) -> Selection:
+        return Selection(
+            score_threshold=self.model.score_threshold,
+            nms_threshold=self.model.nms_threshold,
+            limit=self.model.detections_per_image,
+            suppression=self.model.suppression,
+            maskness_threshold=self.model.maskness_threshold,
+        )
