@@ -58,6 +58,9 @@ def main() -> None:
     guarded("pods_weights", lambda: command(arguments))
 
 
+_NEVER = 1 << 30  # sorts behind every experiment that the file fits
+
+
 def _console() -> Console:
     """Wide when piped, so that names are never cut."""
     return Console() if sys.stdout.isatty() else Console(width=200)
@@ -85,6 +88,10 @@ def _inspect(arguments: argparse.Namespace) -> None:
         if isinstance(value, str | int | float):
             out.print(f"{name}: {str(value)[:120]}", markup=False)
     chosen = {name: value for name, value in state.items() if arguments.filter in name}
+    if not chosen:
+        raise WeightsError(
+            f"{arguments.file} has no tensor whose name contains {arguments.filter!r}; leave --filter out"
+        )
     out.print(_tensor_table(chosen) if arguments.all else _module_table(chosen))
     if arguments.fits:
         out.print(_fit_table(state, Path(arguments.fits)))
@@ -135,15 +142,17 @@ def _fit_table(state: Mapping[str, torch.Tensor], root: Path) -> Table:
         try:
             with torch.device("meta"):
                 model = load_experiment(folder).build_model().to("meta")  # class counts come from files
-            report = load_into(model, shapes, str(folder))
+            report = load_into(model, shapes, "the file")
             fates = (report.loaded, report.missing, report.skipped, report.unexpected, report.recomputed)
             counts = tuple(map(len, fates))
             rows.append((-counts[0] + sum(counts[1:]), folder, tuple(map(str, counts))))
+        except WeightsError:
+            rows.append((_NEVER, folder, ("0", "another architecture")))
         except UserError as error:
-            rows.append((1 << 30, folder, ("0", str(error).splitlines()[0][:60], "", "", "")))
+            rows.append((_NEVER, folder, ("?", str(error).splitlines()[0][:60])))
     table = Table("experiment", "loads", "missing", "other shape", "only in file", "other input size", box=None)
     for _, folder, cells in sorted(rows):
-        table.add_row(str(folder.relative_to(root)), *cells)
+        table.add_row(folder.name if folder == root else str(folder.relative_to(root)), *cells)
     return table
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -134,6 +135,9 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> one map per stage, (B, channels[i], H / strides[i], W / strides[i])."""
+        if not (images.is_cuda or torch.is_grad_enabled()):
+            # a processor infers a fifth faster where the channels of a pixel lie together; training gains nothing
+            images = images.contiguous(memory_format=torch.channels_last)
         x = self.stem(images)
         maps = []
         for name in self.names:

@@ -158,7 +158,8 @@ def _checkpoint(content: Any, kind: str) -> Checkpoint:
     ema = around.pop("ema_state", None)
     tensors = _tensors(state)
     if not tensors:
-        raise WeightsError(f"it holds no tensors; its keys are {_some(state)}. Save model.state_dict()")
+        keys = f"its keys are {_some(state)}" if state else "it is empty"
+        raise WeightsError(f"it holds no tensors; {keys}. Save model.state_dict()")
     metadata = {str(key): resolve_records(value) for key, value in around.items()}
     versions = getattr(state, "_metadata", None)
     if isinstance(versions, Mapping):

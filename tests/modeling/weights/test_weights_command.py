@@ -69,6 +69,9 @@ def test_inspect_ranks_experiments_by_fit(command, tmp_path):
     out = command("inspect", "m.pth", "--fits", "zoo")[1]
     rows = [line.split() for line in out.splitlines() if line.lstrip().startswith(("wide", "narrow"))]
     assert rows == [["narrow", "3", "0", "0", "0", "0"], ["wide", "2", "0", "1", "0", "0"]]
+    assert "\n narrow " in command("inspect", "m.pth", "--fits", "zoo/narrow")[1]  # one experiment is named, not "."
+    save("vit.pth", **{"blocks.0.attn.qkv.weight": torch.ones(3)})
+    assert command("inspect", "vit.pth", "--fits", "zoo")[1].count("another architecture") == 2
 
 
 def test_diff_of_equal_files_is_silent_success_whatever_their_format(command):
@@ -136,6 +139,7 @@ def test_convert_takes_the_averaged_weights_on_request(command):
         (("convert", "m.pth", "m.safetensors", "--to-categories", "coco_2017_train"), "belong together"),
         (("convert", "m.pth", "m.safetensors", "--to-categories", "x.csv", "--from-categories", "y.json"), "y.json"),
         (("inspect", "m.pth", "--fits", "."), "no experiment"),
+        (("inspect", "m.pth", "--filter", "rsw5"), "no tensor whose name contains 'rsw5'"),
         (("fetch", "R-50.pkl"), "is no address"),
     ],
 )
