@@ -21,7 +21,6 @@ import json
 import multiprocessing
 import os
 import platform
-import resource
 import shutil
 import sys
 from collections.abc import Callable
@@ -184,15 +183,21 @@ def measure_memory() -> dict[str, float]:
     raw.boxes[0] = torch.tensor([0.0, 0, width, height])
     target = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 0, (height, width), (height, width))
     gc.collect()
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+    resident = status_mib("VmRSS")
     postprocess.finish(raw, target)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = status_mib("VmHWM")
     return {
         f"resident before {count} masks are pasted into {height} x {width} and encoded": resident,
         "highest since the process began, imports included": peak,
         "so post-processing added at most": peak - resident,
         "all bitmaps at once would add": count * height * width / 2**20,
     }
+
+
+def status_mib(field: str) -> float:
+    """A memory field of this process; getrusage would count what its parent held when it was started."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 def load_detectron2(model: RCNN) -> Any:
