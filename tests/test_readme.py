@@ -3,14 +3,18 @@
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_demo_table_is_the_one_that_was_measured():
-    block = re.search(r"<!-- demo:begin[^\n]*-->\n(.*?)<!-- demo:end -->", README, re.S)
+@pytest.mark.parametrize(("page", "name"), [("README.md", "demo"), ("docs/zoo.md", "zoo")])
+def test_the_table_of_a_page_is_the_one_that_was_measured(page, name):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    block = re.search(rf"<!-- {name}:begin[^\n]*-->\n(.*?)<!-- {name}:end -->", text, re.S)
     assert block
-    assert block[1].strip() == (ROOT / "benchmarks/demo/table.md").read_text(encoding="utf-8").strip()
+    assert block[1].strip() == (ROOT / "benchmarks" / name / "table.md").read_text(encoding="utf-8").strip()
 
 
 def test_every_command_and_make_target_of_the_readme_exists():
