@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 # Rank 0 may evaluate or write for a long time while the others wait.
 TIMEOUT = datetime.timedelta(hours=6)
+_SECONDS_TO_LET_GO = 0.1
 
 
 def rank() -> int:
@@ -49,6 +51,10 @@ def process_group(device: str) -> Iterator[torch.device]:
         yield own
     finally:
         torch_dist.destroy_process_group()
+        # DTensor's caches keep a sharded run's group, and with it gloo's threads, alive. One that still waits for the
+        # interpreter, to release the tensors of the last collective, would abort the process when the interpreter
+        # shuts down (pytorch issue 190489). Sleeping lets it in.
+        time.sleep(_SECONDS_TO_LET_GO)
 
 
 def barrier() -> None:

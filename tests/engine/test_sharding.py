@@ -1,14 +1,21 @@
 """FSDP2 with what a large run uses: AdamW, an average of the weights, fp16 with its loss scaler, resuming."""
 
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from processes import differences, final_state, losses, running, train
 from tiny import make_data, make_experiment
+from torch import nn
+
+from cvpods_ext.config import Config, override
+from cvpods_ext.engine.launch import choose_processes, launch
+from cvpods_ext.engine.optim import build_optimizer
+from cvpods_ext.engine.replicas import Replica, whole
+from cvpods_ext.engine.state import TrainingState
+from cvpods_ext.engine.step import Step
+from cvpods_ext.runtime import dist
+from cvpods_ext.structures import Batch, Targets
 
 SHARD = "schedule.sharding=shard"
 
@@ -43,52 +50,31 @@ def test_shards_train_as_replicas_do_and_resume_bit_for_bit(tmp_path, experiment
     assert differences(killed, shards) == []
 
 
-WORKER = """
-import sys
-import torch
-import torch.distributed as dist
-from torch import nn
-from cvpods_ext.config import Config, override
-from cvpods_ext.engine.optim import build_optimizer
-from cvpods_ext.engine.replicas import Replica, whole
-from cvpods_ext.engine.state import TrainingState
-from cvpods_ext.engine.step import Step
-from cvpods_ext.structures import Batch, Targets
-
-rank = int(sys.argv[1])
-dist.init_process_group("gloo", init_method="file://{store}", rank=rank, world_size=2)
-
-
-class FirstRow(nn.Linear):  # only the rows of rank 0 have a gradient
+class _FirstRow(nn.Linear):  # only the rows of rank 0 have a gradient
     def forward(self, batch):
-        return {{"loss": super().forward(batch.images[0])[0, 0].float()}}
+        return {"loss": super().forward(batch.images[0])[0, 0].float()}
 
 
-torch.manual_seed(0)
-model = FirstRow(3, 4)
-settings = dict(batch_size=2, images_per_device=1, optimizer="adamw", weight_decay=0.1, precision="fp16")
-config = override(Config(), schedule=settings)
-replica = Replica(model, shard=True)
-scaler = torch.amp.GradScaler("cpu")
-state = TrainingState(model, build_optimizer(model, config.schedule), scaler)
-step = Step(replica, state, config, torch.device("cpu"))
-target = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 1, (1, 3), (1, 3))
-rows = []
-for iteration in range(2):
-    rows.append((whole(model.weight.detach()).clone(), scaler.get_scale()))
-    step.run(iteration, 0.1, iter([Batch([torch.ones(1, 3)], [target])]), stop=False)
-rows.append((whole(model.weight.detach()).clone(), scaler.get_scale()))
-torch.save(rows, "{out}" + str(rank))
-dist.destroy_process_group()
-"""
+def _two_steps(device, folder):
+    torch.manual_seed(0)
+    model = _FirstRow(3, 4)
+    settings = {"batch_size": 2, "images_per_device": 1, "optimizer": "adamw", "weight_decay": 0.1, "precision": "fp16"}
+    config = override(Config(), schedule=settings)
+    replica = Replica(model, shard=True)
+    scaler = torch.amp.GradScaler("cpu")
+    state = TrainingState(model, build_optimizer(model, config.schedule), scaler)
+    step = Step(replica, state, config, device)
+    target = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 1, (1, 3), (1, 3))
+    rows = [(whole(model.weight.detach()).clone(), scaler.get_scale())]
+    for iteration in range(2):
+        step.run(iteration, 0.1, iter([Batch([torch.ones(1, 3)], [target])]), stop=False)
+        rows.append((whole(model.weight.detach()).clone(), scaler.get_scale()))
+    torch.save(rows, folder / f"rank{dist.rank()}")
 
 
 def test_an_overflow_in_one_shard_is_skipped_by_all(tmp_path):
     """The first scale of 65536 is beyond float16; rank 1, whose shard has no gradient, must not decay its weights."""
-    code = WORKER.format(store=tmp_path / "store", out=tmp_path / "rank")
-    root = Path(__file__).parents[2]
-    workers = [subprocess.Popen([sys.executable, "-c", code, str(rank)], cwd=root) for rank in range(2)]
-    assert [worker.wait(timeout=300) for worker in workers] == [0, 0]
+    launch(_two_steps, (tmp_path,), choose_processes(2, "cpu"))
     first, second = (torch.load(tmp_path / f"rank{rank}") for rank in range(2))
     for (weight, scale), (other, other_scale) in zip(first, second, strict=True):
         assert torch.equal(weight, other)
