@@ -34,9 +34,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from annotations_generate import write, write_photos
 
+T = TypeVar("T")
 OUT = Path(__file__).with_suffix(".json")
 SHARES = {"whole": 1.0, "part": 0.1, "tiny": 0.001}  # of LVIS v1 train
 
@@ -61,6 +63,8 @@ from torch import nn
 
 from cvpods_ext.data.num_shots import class_counts
 from cvpods_ext.modeling.losses.balanced_softmax import BalancedSoftmax
+
+T = TypeVar("T")
 
 
 class Small(nn.Module):
@@ -140,7 +144,7 @@ def parts(path: Path) -> dict[str, float]:
     config = override(Config(), data=dict(train=files, test=files, sampler="repeat_factor"))
     data, seconds = config.data, {}
 
-    def clocked(name: str, part: Callable[[], object]):
+    def clocked(name: str, part: Callable[[], T]) -> T:
         began = time.perf_counter()
         result = part()
         seconds[name] = time.perf_counter() - began

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +111,15 @@ def save(model: MaskedImageModel, path: Path) -> None:
     logging.info("wrote %s", path)
 
 
+def kept(output: Path, keep: Path | None) -> Path:
+    """The folder with the results of a run: its own, or the copy below `keep`."""
+    if keep is None:
+        return output
+    (keep / output.name).mkdir(parents=True, exist_ok=True)
+    shutil.copy(output / mini_runs.RESULTS, keep / output.name)
+    return keep / output.name
+
+
 def main() -> None:
     """Pre-train, train twice, test, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -126,19 +136,12 @@ def main() -> None:
         return
     results = []
     for name, init in (("pretrained", os.path.relpath(target, folder)), ("scratch", "none")):
-        where = (
-            "--dir",
-            str(folder),
-            "--device",
-            "cpu",
-            f"output=outputs/{name}",
-            f"model.init={init}",
-            *given.overrides,
-        )
-        mini_runs.command("train", *where)
-        mini_runs.command("test", *where)
-        results.append(folder / "outputs" / name)
-    mini_runs.compare(results, given.keep)
+        where = ("--dir", str(folder), "--device", "cpu")
+        settings = (f"output=outputs/{name}", f"model.init={init}", *given.overrides)
+        mini_runs.command("train", *where, *settings)
+        mini_runs.command("test", *where, *settings)
+        results.append(kept(folder / "outputs" / name, given.keep))
+    mini_runs.show(results, given.keep)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/eva02_speed.py --folder playground/lvis1.0/<name>             inference of one image
     python benchmarks/eva02_speed.py --folder ... --train --device cuda --precision bf16 --images 2
     ... --recompute         activation checkpointing, --no-recompute keeps all; else as net.py says
-    ... --compile           compiled transformer blocks
+    ... --compile           transformer and pyramid compiled, as by schedule.compile
     ... --out benchmarks/eva02_speed.json           add the row there and write the table beside it
 
 The image is as large as the experiment's test images may be. On a GPU the attention kernels are named. Random weights
@@ -29,6 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from cvpods_ext.config import Config
 from cvpods_ext.config.experiment import load_experiment
+from cvpods_ext.engine.compiled import compile_backbone
 from cvpods_ext.engine.optim import build_optimizer
 from cvpods_ext.engine.step import autocast
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
@@ -157,8 +158,7 @@ def run(given: argparse.Namespace) -> tuple[Setting, Measured]:
     if given.recompute is not None:
         net.recompute = given.recompute
     if given.compile:
-        for block in net.blocks:
-            block.compile()
+        compile_backbone(model)
     optimizer = build_optimizer(model, config.schedule) if given.train else None
     precision = autocast(device, config.schedule) if given.precision != "fp32" else nullcontext()
     batch = batch_of(given.images, config.data.lsj_side).to(device)

@@ -90,7 +90,7 @@ def summaries(tables: dict[str, MatchTable], draws: Draws) -> dict[str, tuple[np
 
 def main() -> None:
     """Print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--splits", type=int, default=300)
     splits = parser.parse_args().splits
     began, frequency = time.process_time(), np.repeat([0, 1, 2], PER_GROUP)

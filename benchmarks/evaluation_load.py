@@ -184,7 +184,7 @@ def generate(folder: Path, scale: float, workers: int = 2) -> tuple[Path, Path]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--scale", type=float, default=0.05, help="1 is LVIS v1 val")
     arguments = parser.parse_args()

@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from evaluation_load import generate
@@ -31,7 +32,7 @@ from cvpods_ext.evaluation.bootstrap import resampled_aps
 from cvpods_ext.evaluation.comparison import draws_for
 from cvpods_ext.evaluation.detections import shard_files
 from cvpods_ext.evaluation.errors import classify, costs
-from cvpods_ext.evaluation.evaluate import evaluate, metrics_of
+from cvpods_ext.evaluation.evaluate import Evaluator, evaluate, metrics_of
 from cvpods_ext.evaluation.follow import prepare
 from cvpods_ext.evaluation.matches import match_table
 from cvpods_ext.evaluation.protocol import needs_masks
@@ -57,7 +58,7 @@ def _cpu() -> float:
     return sum(u.ru_utime + u.ru_stime for u in usage)
 
 
-def evaluated(folder: Path, task: str, evaluator: str, workers: int) -> dict[str, float | None]:
+def evaluated(folder: Path, task: str, evaluator: Evaluator, workers: int) -> dict[str, float | None]:
     """Shards to metrics."""
     _forget(folder)
     paths = folder / "annotations.json", folder / "shards"
@@ -115,7 +116,7 @@ def one(kind: str, place: str, task: str, name: str, workers: str) -> dict[str, 
     """What `in_process` asks for."""
     folder = Path(place)
     if kind == "evaluate":
-        return evaluated(folder, task, name, int(workers))
+        return evaluated(folder, task, cast(Evaluator, name), int(workers))
     if kind == "evaluate-prepared":
         return _evaluated_as_it_is(folder, task, int(workers))
     return prepared(folder, task, int(workers)) if kind == "prepared" else from_the_table(folder, task, name)
@@ -129,7 +130,7 @@ def row(scale: float, task: str, label: str, result: dict[str, float | None]) ->
     )
 
 
-def runs(scale: float, task: str, workers: int, own_only: bool) -> list[tuple[str, tuple[object, ...]]]:
+def runs(scale: float, task: str, workers: int, own_only: bool) -> list[tuple[str, tuple[str, str, int]]]:
     """Label and arguments of every measurement; the first one finds no cache, the last ones a kept table."""
     several = f"own, {workers} processes"
     if task == "boundary":
@@ -149,7 +150,7 @@ def runs(scale: float, task: str, workers: int, own_only: bool) -> list[tuple[st
 
 def main() -> None:
     """Print a Markdown table, and write it to --out."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--scales", type=float, nargs="+", default=[0.05, 0.2, 1.0])
     parser.add_argument("--tasks", nargs="+", default=["bbox", "segm", "boundary"])

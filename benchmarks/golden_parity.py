@@ -68,7 +68,7 @@ class D2Golden(Golden):
             nms_threshold=0.5,
             detections_per_image=50,
         )
-        common = dict(
+        common: dict[str, Any] = dict(
             num_classes=self.num_classes,
             backbone=FPN(ResNet(STAGES, stem_channels=16, stride_in_1x1=stride_in_1x1), 32),
             recipe=recipe,
@@ -89,7 +89,8 @@ def feature_rows(golden: D2Golden) -> Iterator[Row]:
     model, batch = golden.model().eval(), golden.batch()
     images, _ = model.preprocess(batch.images)
     yield compare("preprocessed", images, golden.inference["preprocessed"])
-    for i, map_ in enumerate(model.backbone.bottom_up(images) if "res2" in golden.inference else []):
+    stages = model.backbone.get_submodule("bottom_up")
+    for i, map_ in enumerate(stages(images) if "res2" in golden.inference else []):
         yield compare(f"res{i + 2}", map_, golden.inference[f"res{i + 2}"])
     for i, map_ in enumerate(model.backbone(images)):
         yield compare(f"p{i + 2}", map_, golden.inference[f"p{i + 2}"])

@@ -14,6 +14,7 @@ import argparse
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -92,6 +93,11 @@ def milliseconds(step: Callable[[], None], device: torch.device) -> float:
     return 1e3 * (time.perf_counter() - start)
 
 
+def _step(loss: ClassificationLoss, logits: Tensor, labels: Tensor, context: LossContext) -> None:
+    logits.grad = None
+    loss(logits, labels, context).backward()
+
+
 def measure(rounds: int, rois: int, device: torch.device) -> dict[str, list[float]]:
     """Milliseconds of every loss in every round."""
     torch.manual_seed(0)
@@ -104,12 +110,7 @@ def measure(rounds: int, rois: int, device: torch.device) -> dict[str, list[floa
         loss.to(device)
         width = len(images) + 1 + getattr(loss, "extra_logits", 0)
         logits = torch.randn(2 * rois, width, device=device, requires_grad=True)
-
-        def step(loss: ClassificationLoss = loss, logits: Tensor = logits) -> None:
-            logits.grad = None
-            loss(logits, labels, context).backward()
-
-        steps[name] = step
+        steps[name] = partial(_step, loss, logits, labels, context)
     times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(rounds + 3):  # the first rounds warm caches up
         for name, step in steps.items():

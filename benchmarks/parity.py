@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pycocotools.mask as coco_mask
@@ -103,7 +103,7 @@ class Golden:
     def recipe(self, sampling: str, **changes: Any) -> Recipe:
         """Sizes that all recorded detectors share, with `changes`."""
         anchors, anchor_fraction, rois, roi_fraction = SAMPLING[sampling]
-        common = dict(
+        common: dict[str, Any] = dict(
             anchor_sizes=(8, 16, 32, 64, 128),
             anchors_per_image=anchors,
             anchor_foreground=anchor_fraction,
@@ -159,7 +159,7 @@ def through_stages(model: RCNN, features: Sequence[Tensor], limits: Tensor) -> I
     proposals, _ = model.proposal_generator(features, limits)
     image, column = proposals.valid.nonzero(as_tuple=True)
     boxes, heads = proposals.boxes[image, column], model.roi_heads
-    stages: Sequence[BoxStage] = getattr(heads, "stages", None) or [heads.stage]
+    stages: Sequence[Any] = getattr(heads, "stages", None) or [heads.stage]
     for k, stage in enumerate(stages):
         pooled = stage.head(features, boxes, image)
         logits = stage.predictor(pooled)
@@ -192,7 +192,7 @@ def pixel_row(name: str, final: Detections, packed: np.ndarray) -> Row:
     """Pasted masks pixel by pixel, against bits packed over the flattened picture."""
     height, width = final.size
     bitmaps = np.unpackbits(packed, axis=1)[:, : height * width].reshape(-1, height, width)
-    encoded = final.masks or []
+    encoded = cast(list[Any], final.masks or [])
     if len(encoded) != len(bitmaps):
         return impossible(f"{name}: {len(encoded)} masks instead of {len(bitmaps)}")
     return compare(name, torch.from_numpy(np.stack([coco_mask.decode(one) for one in encoded])), bitmaps)

@@ -76,10 +76,15 @@ def run(
 def compare(folders: Sequence[Path], seeds: int, keep: Path | None) -> None:
     """Show the table of all results; with `keep` of those that lie there, and write it there as well."""
     runs = [one for one in every(folders, seeds) if one[0].name != TRUNK]
-    results = [str(_kept(one, keep) if keep else _output(one)) for one in runs]
-    command("compare", *results)
+    show([_kept(one, keep) if keep else _output(one) for one in runs], keep)
+
+
+def show(results: Sequence[Path], keep: Path | None) -> None:
+    """Show the table of the results in these folders; with `keep`, write it there as well."""
+    folders = list(map(str, results))
+    command("compare", *folders)
     if keep:
-        command("compare", "--out", str(keep / "table.md"), "--format", "markdown", *results)
+        command("compare", "--out", str(keep / "table.md"), "--format", "markdown", *folders)
 
 
 def _output(run: Run) -> Path:

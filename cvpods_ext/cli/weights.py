@@ -58,9 +58,6 @@ def main() -> None:
     guarded("pods_weights", lambda: command(arguments))
 
 
-_NEVER = 1 << 30  # sorts behind every experiment that the file fits
-
-
 def _console() -> Console:
     """Wide when piped, so that names are never cut."""
     return Console() if sys.stdout.isatty() else Console(width=200)
@@ -94,7 +91,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
         )
     out.print(_tensor_table(chosen) if arguments.all else _module_table(chosen))
     if arguments.fits:
-        out.print(_fit_table(state, Path(arguments.fits)))
+        _print_fits(out, state, Path(arguments.fits))
 
 
 def _count(state: Mapping[str, torch.Tensor]) -> str:
@@ -123,8 +120,11 @@ def _module_table(state: Mapping[str, torch.Tensor]) -> Table:
     return table
 
 
-def _fit_table(state: Mapping[str, torch.Tensor], root: Path) -> Table:
-    """Compare names and shapes with every experiment below `root`, built without memory; best fit first."""
+def _print_fits(out: Console, state: Mapping[str, torch.Tensor], root: Path) -> None:
+    """Compare names and shapes with every experiment below `root`, built without memory; best fit first.
+
+    Experiments that cannot be built here, or are of another architecture, follow with the reason.
+    """
     import torch
 
     from cvpods_ext.config.experiment import load_experiment
@@ -137,23 +137,29 @@ def _fit_table(state: Mapping[str, torch.Tensor], root: Path) -> Table:
             f"no experiment (config.py with net.py) below {root}; give a folder such as playground/lvis1.0"
         )
     shapes = {name: value.to("meta") for name, value in state.items()}
-    rows = []
+    rows: list[tuple[int, str, tuple[str, ...]]] = []
+    others: dict[str, list[str]] = {}
     for folder in folders:
+        name = folder.name if folder == root else str(folder.relative_to(root))
         try:
             with torch.device("meta"):
                 model = load_experiment(folder).build_model().to("meta")  # class counts come from files
             report = load_into(model, shapes, "the file")
             fates = (report.loaded, report.missing, report.skipped, report.unexpected, report.recomputed)
             counts = tuple(map(len, fates))
-            rows.append((-counts[0] + sum(counts[1:]), folder, tuple(map(str, counts))))
+            rows.append((-counts[0] + sum(counts[1:]), name, tuple(map(str, counts))))
         except WeightsError:
-            rows.append((_NEVER, folder, ("0", "another architecture")))
+            others.setdefault("another architecture", []).append(name)
         except UserError as error:
-            rows.append((_NEVER, folder, ("?", str(error).splitlines()[0][:60])))
-    table = Table("experiment", "loads", "missing", "other shape", "only in file", "other input size", box=None)
-    for _, folder, cells in sorted(rows):
-        table.add_row(folder.name if folder == root else str(folder.relative_to(root)), *cells)
-    return table
+            others.setdefault(f"cannot be built here: {str(error).splitlines()[0]}", []).append(name)
+    if rows:
+        table = Table("experiment", "loads", "missing", "other shape", "only in file", "other input size", box=None)
+        for _, name, cells in sorted(rows):
+            table.add_row(name, *cells)
+        out.print(table)
+    for reason, names in others.items():
+        several = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        out.print(f"{names[0]}{several}: {reason}", markup=False)
 
 
 # ---- diff -----------------------------------------------------------------------------------------------------------

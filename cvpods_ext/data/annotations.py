@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -207,5 +207,11 @@ def load(paths: DatasetPaths) -> Annotations:
     for kind in ("images_dropped", "dropped", "noted"):
         for problem, count in annotations.facts[kind].items():
             level = logging.INFO if kind == "noted" else logging.WARNING
-            logger.log(level, "%s: %d x %s", paths.annotations.name, count, problem)
+            _tell_once(annotations.arrow, level, f"{paths.annotations.name}: {count} x {problem}")
     return annotations
+
+
+@cache
+def _tell_once(arrow: Path, level: int, message: str) -> None:
+    """A process opens a file again for every part that reads it, and shall not repeat itself."""
+    logger.log(level, message)

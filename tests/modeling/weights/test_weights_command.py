@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import shutil
 import threading
 
 import pytest
@@ -71,7 +72,12 @@ def test_inspect_ranks_experiments_by_fit(command, tmp_path):
     assert rows == [["narrow", "3", "0", "0", "0", "0"], ["wide", "2", "0", "1", "0", "0"]]
     assert "\n narrow " in command("inspect", "m.pth", "--fits", "zoo/narrow")[1]  # one experiment is named, not "."
     save("vit.pth", **{"blocks.0.attn.qkv.weight": torch.ones(3)})
-    assert command("inspect", "vit.pth", "--fits", "zoo")[1].count("another architecture") == 2
+    assert "narrow and 1 more: another architecture" in command("inspect", "vit.pth", "--fits", "zoo")[1]
+    shutil.copytree(tmp_path / "zoo" / "wide", tmp_path / "zoo" / "broken")
+    (tmp_path / "zoo" / "broken" / "config.py").write_text("nothing = 1\n")
+    out = command("inspect", "m.pth", "--fits", "zoo")[1]
+    assert "\n narrow " in out
+    assert "broken: cannot be built here: " in out
 
 
 def test_diff_of_equal_files_is_silent_success_whatever_their_format(command):
