@@ -189,8 +189,14 @@ def table(rows: list[dict[str, dict[str, object]]]) -> Table:
     """The rows with numbers rounded for reading."""
     lines = [(*row["setting"].values(), *row["measured"].values()) for row in rows]
     header = (*rows[0]["setting"], *rows[0]["measured"])
-    cells = tuple(tuple(Cell(f"{x:.2f}" if isinstance(x, float) else str(x)) for x in line) for line in lines)
+    cells = tuple(tuple(Cell(_text(value)) for value in line) for line in lines)
     return Table("EVA-02, seconds per image and memory", tuple(name.replace("_", " ") for name in header), cells)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def arguments() -> argparse.Namespace:

@@ -13,7 +13,7 @@ from cvpods_ext.errors import WeightsError
 
 
 class WeightAverage:
-    """average = decay * average + (1 - decay) * value, for every parameter and buffer that is saved, from the start.
+    """average = decay * average + (1 - decay) * value, for every parameter and buffer, from the start of training.
 
     Starts as a copy, without warm-up. Whole numbers are copied, and buffers that never change stay exactly what they
     are. The average lives where the model lives, under the model's names, shared tensors once: the layout of
@@ -23,8 +23,7 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self._update = get_ema_multi_avg_fn(decay)
-        saved = model.state_dict()
-        self.tensors = {name: value.detach().clone() for name, value in _tensors(model).items() if name in saved}
+        self.tensors = {name: value.detach().clone() for name, value in _tensors(model).items()}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:

@@ -39,14 +39,6 @@ def test_constant_buffers_stay_exact_and_shared_ones_are_kept_once():
     assert not report.unexpected_keys
 
 
-def test_what_the_model_does_not_save_is_not_averaged():
-    model = nn.Linear(2, 2)
-    model.register_buffer("computed", torch.ones(2), persistent=False)
-    average = WeightAverage(model, decay=0.5)
-    average.update(model)
-    assert average.tensors.keys() == {"weight", "bias"}
-
-
 def test_a_resumed_average_goes_on_where_it_was():
     torch.manual_seed(0)
     model = nn.Linear(2, 2)

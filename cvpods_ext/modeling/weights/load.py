@@ -54,11 +54,12 @@ def load_into(
     notes += _fit_frozen_norms(model, fitting, versions)
     notes += class_count_note(skipped)
     model.load_state_dict(fitting, strict=False)
+    computed = {name for name, _ in model.named_buffers()} - ours.keys()  # averages hold these as well
     return LoadReport(
         source=source,
         loaded=[name for name in ours if name in fitting],
         missing=[name for name in ours if name not in matches and name not in fitting and not _SILENT.search(name)],
-        unexpected=[name for name in translated if name not in used and not _SILENT.search(name)],
+        unexpected=[name for name in translated if name not in used | computed and not _SILENT.search(name)],
         reshaped=reshaped,
         skipped=[mismatch for mismatch in skipped if not _SILENT.search(mismatch.name)],
         recomputed=[mismatch.name for mismatch in skipped if _SILENT.search(mismatch.name)],

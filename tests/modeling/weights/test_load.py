@@ -212,6 +212,13 @@ def test_tensors_that_are_computed_are_never_mentioned():
     assert load_into(model_of(state), {"fc.weight": torch.ones(2, 2)}, "x").is_complete
 
 
+def test_an_average_may_hold_buffers_that_the_model_computes():
+    model = torch.nn.Linear(2, 2)
+    model.register_buffer("log_weights", torch.ones(2), persistent=False)
+    assert load_into(model, {**model.state_dict(), "log_weights": torch.zeros(2)}, "x").is_complete
+    assert model.log_weights.tolist() == [1, 1]
+
+
 def test_shapes_that_differ_only_by_ones_are_reshaped():
     model = model_of({"scale": torch.zeros(1), "fc.weight": torch.zeros(3, 2)})
     report = load_into(model, {"scale": torch.tensor(20.0), "fc.weight": torch.ones(3, 2, 1, 1)}, "x")
