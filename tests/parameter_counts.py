@@ -6,7 +6,12 @@ A convolution without norm has a bias; frozen batch norms hold buffers only, tra
 CLASSES = {"lvis": 1230, "lvisv1": 1203, "coco": 80, "o365": 365, "box": 40}
 BLOCKS = {"res50": (3, 4, 6, 3), "res101": (3, 4, 23, 3)}
 GROUPED = {"resx101_32x8d": (32, 8), "resx101_64x4d": (64, 4)}
-TRANSFORMERS = {"eva02_mini": (96, 4), "eva02_B": (768, 12), "eva02_L": (1024, 24)}  # width, blocks
+TRANSFORMERS = {
+    "eva02_mini": (96, 4),
+    "eva02_B": (768, 12),
+    "eva02_L": (1024, 24),
+    "mae_vit_B": (768, 12),
+}  # width, blocks
 POSITIONS = 1 + 14**2
 # Group sizes of BAGS are four everywhere: one logit of foreground and four of others beside the classes.
 BAGS_LOGITS = 5
@@ -57,6 +62,15 @@ def _transformer(width: int, blocks: int) -> int:
     attention = 4 * width**2 + 3 * width
     mlp = 2 * _linear(width, hidden) + 2 * hidden + _linear(hidden, width)
     return _conv(3, width, 16) + POSITIONS * width + blocks * (attention + mlp + 4 * width)
+
+
+def _mae_vit(width: int, blocks: int, head: int = 64, window: int = 14, side: int = 64, globals_: int = 4) -> int:
+    """As before, all with a bias and a plain MLP, and a row for every distance in each direction."""
+    distances = (blocks - globals_) * (2 * window - 1) + globals_ * (2 * side - 1)
+    attention = _linear(width, 3 * width) + _linear(width, width)
+    mlp = _linear(width, 4 * width) + _linear(4 * width, width)
+    each = attention + mlp + 4 * width
+    return _conv(3, width, 16) + POSITIONS * width + blocks * each + 2 * distances * head
 
 
 def _pyramid(stages: tuple[int, ...], width: int) -> int:
@@ -121,8 +135,9 @@ class _Sizes:
         """Backbone, pyramid and proposals, and what of it is frozen."""
         width = 64 if self.small else 256
         if self.transformer:
-            net = _transformer(*self.transformer) + _simple_pyramid(self.transformer[0], width)
-            return net + _proposals(width, 2), 0
+            plain = self.words[1].startswith("mae")
+            net = _mae_vit(*self.transformer) if plain else _transformer(*self.transformer)
+            return net + _simple_pyramid(self.transformer[0], width) + _proposals(width, 2), 0
         if self.small:
             return _narrow_backbone() + _pyramid((32, 64, 96, 128), width) + _proposals(width, 1), 0
         total, frozen = _published_backbone(self.words[1])

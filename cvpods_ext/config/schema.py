@@ -72,7 +72,7 @@ class Schedule:
     optimizer: Literal["sgd", "adamw", "none"] = "sgd"  # none: one pass over the images for a calibration by statistics
     momentum: float = 0.9  # of SGD
     weight_decay: float = 0.0001
-    decay_norms: bool = False  # weight decay also on weights and offsets of normalisation layers
+    decay_norms: bool = False  # weight decay also on normalisation layers and position tables
     layer_decay: float = 1.0  # each transformer block learns slower than the one above by this factor; 1 is off
     clip_norm: float = 0.0  # global L2 norm of all gradients; 0 is off
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

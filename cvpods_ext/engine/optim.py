@@ -40,10 +40,10 @@ def select_trainable(model: nn.Module, patterns: Sequence[str]) -> None:
 def build_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     """SGD or AdamW over what requires gradients, one group per learning rate and weight decay.
 
-    Weights and offsets of normalisation layers are decayed only with `decay_norms`. The rate of a group is its
+    Normalisation layers and position tables are decayed only with `decay_norms`. The rate of a group is its
     `lr_scale` times the rate of the step, see `set_learning_rate`.
     """
-    undecayed = set() if schedule.decay_norms else _norm_parameters(model)
+    undecayed = set() if schedule.decay_norms else _norms_and_positions(model)
     scales = layer_factors(model, schedule.layer_decay)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -74,14 +74,15 @@ def _can_be_fused(parameters: Sequence[nn.Parameter]) -> bool:
     return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
 
 
-def _norm_parameters(model: nn.Module) -> set[int]:
-    """Identities of the weights and offsets of normalisation layers."""
-    return {
+def _norms_and_positions(model: nn.Module) -> set[int]:
+    """Identities of the weights and offsets of normalisation layers, and of absolute position tables."""
+    norms = {
         id(parameter)
         for module in model.modules()
         if isinstance(module, NORM_LAYERS)
         for parameter in module.parameters(recurse=False)
     }
+    return norms | {id(parameter) for name, parameter in model.named_parameters() if name.endswith("pos_embed")}
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -51,7 +51,7 @@ from functools import partial
 from cvpods_ext.data.num_shots import image_counts
 from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.eva02 import Size, eva02_of
-from cvpods_ext.modeling.eva02_heads import EVA02, FederatedClassifier
+from cvpods_ext.modeling.vitdet_heads import VITDET, FederatedClassifier
 from cvpods_ext.modeling.losses.federated import FederatedLoss
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 
@@ -62,7 +62,7 @@ def build_model(cfg):
         Size(24, 3, 2), image_side=64, window=2, global_blocks=(1,), drop_path=0.2, recompute={recompute}
     )
     recipe = replace(
-        EVA02, anchor_sizes=(8, 16, 32, 64, 128), top_per_level=(50, 50), proposals=(40, 30), rois_per_image=24,
+        VITDET, anchor_sizes=(8, 16, 32, 64, 128), top_per_level=(50, 50), proposals=(40, 30), rois_per_image=24,
         box_convs=(16,), box_fc=(16,), mask_width=16, mask_convs=1,
     )
     return cascade_mask_rcnn_fpn(

@@ -82,12 +82,15 @@ def test_timm_files_with_fused_layers_give_the_same_features():
     torch.testing.assert_close(ours(images), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_other_transformers_keep_their_fused_layers():
+def test_a_file_of_masked_autoencoding_fills_its_transformer_but_for_the_relative_positions():
     ours = mae_vit(32, 2, 2, image_side=64, window=2, global_blocks=(1,))
     state = {name: torch.randn_like(value) for name, value in ours.state_dict().items() if "rel_pos" not in name}
-    report = load_into(ours, state, "mae.pth")
-    assert all("rel_pos" in name for name in report.missing)
-    assert torch.equal(ours.blocks[0].attn.qkv.weight, state["blocks.0.attn.qkv.weight"])
+    outside = {"cls_token": torch.zeros(1, 1, 32), "norm.weight": torch.ones(32), "norm.bias": torch.zeros(32)}
+    model = nn.ModuleDict({"backbone": nn.ModuleDict({"net": ours})})
+    report = load_into(model, {**outside, **state}, "mae_pretrain_vit_base.pth")
+    assert {name.rpartition(".")[2] for name in report.missing} == {"rel_pos_h", "rel_pos_w"}
+    assert not report.unexpected
+    assert all(torch.equal(ours.state_dict()[name], value) for name, value in state.items())
 
 
 def test_a_larger_input_keeps_every_weight_and_its_own_rotary_tables():

@@ -4,9 +4,9 @@ from cvpods_ext.config import Config
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.eva02 import eva02
-from cvpods_ext.modeling.eva02_heads import EVA02
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.rcnn import RCNN
+from cvpods_ext.modeling.vitdet_heads import VITDET
 
 
 def build_model(cfg: Config) -> RCNN:
@@ -23,5 +23,5 @@ def build_model(cfg: Config) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=SimplePyramid(net),
-        recipe=EVA02,
+        recipe=VITDET,
     )

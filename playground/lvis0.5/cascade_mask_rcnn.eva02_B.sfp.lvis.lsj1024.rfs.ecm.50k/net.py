@@ -7,11 +7,11 @@ from cvpods_ext.data.num_shots import image_counts
 from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.eva02 import eva02
 from cvpods_ext.modeling.classifiers import CosineClassifier
-from cvpods_ext.modeling.eva02_heads import BOX_FEATURES, EVA02
 from cvpods_ext.modeling.losses.ecm import EffectiveClassMarginLoss
 from cvpods_ext.modeling.mask_head import NormalizedMaskPredictor
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.rcnn import RCNN
+from cvpods_ext.modeling.vitdet_heads import BOX_FEATURES, VITDET
 
 
 def build_model(cfg: Config) -> RCNN:
@@ -30,6 +30,6 @@ def build_model(cfg: Config) -> RCNN:
         backbone=SimplePyramid(net),
         classifier=partial(CosineClassifier, BOX_FEATURES, len(counts), learn_scale=False),
         classification_loss=partial(EffectiveClassMarginLoss, counts),
-        mask_predictor=NormalizedMaskPredictor(EVA02.mask_width, len(counts)),
-        recipe=EVA02,
+        mask_predictor=NormalizedMaskPredictor(VITDET.mask_width, len(counts)),
+        recipe=VITDET,
     )

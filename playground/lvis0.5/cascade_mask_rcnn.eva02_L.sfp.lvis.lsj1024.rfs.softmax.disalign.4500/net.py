@@ -8,10 +8,10 @@ from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.eva02 import eva02
 from cvpods_ext.modeling.calibration import DisAlign, calibrated
 from cvpods_ext.modeling.classifiers import LinearClassifier
-from cvpods_ext.modeling.eva02_heads import BOX_FEATURES, EVA02
 from cvpods_ext.modeling.losses.grw import GroupReweightedCrossEntropy
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.rcnn import RCNN
+from cvpods_ext.modeling.vitdet_heads import BOX_FEATURES, VITDET
 
 
 def build_model(cfg: Config) -> RCNN:
@@ -30,5 +30,5 @@ def build_model(cfg: Config) -> RCNN:
         backbone=SimplePyramid(net),
         classifier=partial(calibrated, DisAlign, partial(LinearClassifier, BOX_FEATURES, len(counts))),
         classification_loss=partial(GroupReweightedCrossEntropy, counts),
-        recipe=EVA02,
+        recipe=VITDET,
     )

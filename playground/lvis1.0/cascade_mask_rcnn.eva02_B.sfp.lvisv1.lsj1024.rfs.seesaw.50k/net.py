@@ -7,10 +7,10 @@ from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.eva02 import eva02
 from cvpods_ext.modeling.classifiers import CosineClassifier
-from cvpods_ext.modeling.eva02_heads import BOX_FEATURES, EVA02
 from cvpods_ext.modeling.losses.seesaw import SeesawLoss
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.rcnn import RCNN
+from cvpods_ext.modeling.vitdet_heads import BOX_FEATURES, VITDET
 
 
 def build_model(cfg: Config) -> RCNN:
@@ -29,5 +29,5 @@ def build_model(cfg: Config) -> RCNN:
         backbone=SimplePyramid(net),
         classifier=partial(CosineClassifier, BOX_FEATURES, classes, learn_scale=False, extra_logits=1),
         classification_loss=partial(SeesawLoss, classes),
-        recipe=EVA02,
+        recipe=VITDET,
     )

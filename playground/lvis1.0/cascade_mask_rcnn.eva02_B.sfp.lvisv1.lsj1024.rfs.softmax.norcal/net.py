@@ -8,10 +8,10 @@ from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.eva02 import eva02
 from cvpods_ext.modeling.calibration import calibrated
 from cvpods_ext.modeling.classifiers import LinearClassifier
-from cvpods_ext.modeling.eva02_heads import BOX_FEATURES, EVA02
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.posthoc import LogitShift, norcal
 from cvpods_ext.modeling.rcnn import RCNN
+from cvpods_ext.modeling.vitdet_heads import BOX_FEATURES, VITDET
 
 
 def build_model(cfg: Config) -> RCNN:
@@ -33,5 +33,5 @@ def build_model(cfg: Config) -> RCNN:
             partial(LogitShift, shift=norcal(counts)),
             partial(LinearClassifier, BOX_FEATURES, len(counts)),
         ),
-        recipe=EVA02,
+        recipe=VITDET,
     )

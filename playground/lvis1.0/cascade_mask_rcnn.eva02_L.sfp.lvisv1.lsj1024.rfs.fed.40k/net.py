@@ -6,10 +6,10 @@ from cvpods_ext.config import Config
 from cvpods_ext.data.num_shots import image_counts
 from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.eva02 import eva02
-from cvpods_ext.modeling.eva02_heads import EVA02, FederatedClassifier
 from cvpods_ext.modeling.losses.federated import FederatedLoss
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.rcnn import RCNN
+from cvpods_ext.modeling.vitdet_heads import VITDET, FederatedClassifier
 
 
 def build_model(cfg: Config) -> RCNN:
@@ -28,5 +28,5 @@ def build_model(cfg: Config) -> RCNN:
         backbone=SimplePyramid(net),
         classifier=partial(FederatedClassifier, counts),
         classification_loss=partial(FederatedLoss, counts),
-        recipe=EVA02,
+        recipe=VITDET,
     )

@@ -7,11 +7,11 @@ from cvpods_ext.config import Config
 from cvpods_ext.data.num_shots import image_counts
 from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.eva02 import Size, eva02_of
-from cvpods_ext.modeling.eva02_heads import FederatedClassifier
 from cvpods_ext.modeling.losses.federated import FederatedLoss
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.rcnn import RCNN
 from cvpods_ext.modeling.small import BOX_FEATURES, SMALL
+from cvpods_ext.modeling.vitdet_heads import FederatedClassifier
 
 
 def build_model(cfg: Config) -> RCNN:

@@ -1,4 +1,4 @@
-"""What EVA-02's detectors have behind the pyramid, beside the parts that all detectors share.
+"""What ViTDet has behind the pyramid, and EVA-02 with it, beside the parts that all detectors share.
 
 Shapes: R = RoIs of the batch, D = feature width, C = foreground classes.
 """
@@ -14,7 +14,7 @@ from cvpods_ext.modeling.classifiers import LinearClassifier
 BOX_FEATURES = 1024
 
 # Two convolutions propose, four convolutions and one layer classify, everything is normalised over channels.
-EVA02 = Recipe(
+VITDET = Recipe(
     rpn_convs=2,
     box_convs=(256,) * 4,
     box_fc=(BOX_FEATURES,),

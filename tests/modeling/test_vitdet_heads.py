@@ -1,4 +1,4 @@
-"""Long-tail methods on a small EVA-02 detector, as the folders combine them, and the precision of its parts."""
+"""Long-tail methods on a small ViTDet with EVA-02's transformer, as the folders combine them, and its precision."""
 
 from dataclasses import replace
 from functools import partial
@@ -11,7 +11,6 @@ from cvpods_ext.modeling.assemble import Recipe, cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.eva02 import Size, eva02_of
 from cvpods_ext.modeling.calibration import DisAlign, calibrated
 from cvpods_ext.modeling.classifiers import CosineClassifier, LinearClassifier
-from cvpods_ext.modeling.eva02_heads import EVA02, FederatedClassifier
 from cvpods_ext.modeling.losses.cross_entropy import SoftmaxCrossEntropy
 from cvpods_ext.modeling.losses.ecm import EffectiveClassMarginLoss
 from cvpods_ext.modeling.losses.federated import FederatedLoss
@@ -20,6 +19,7 @@ from cvpods_ext.modeling.losses.seesaw import SeesawLoss
 from cvpods_ext.modeling.mask_head import NormalizedMaskPredictor
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.posthoc import LogitShift, norcal
+from cvpods_ext.modeling.vitdet_heads import VITDET, FederatedClassifier
 from cvpods_ext.structures import Batch, PolygonMasks, Targets
 
 CLASSES = 7
@@ -27,7 +27,7 @@ COUNTS = torch.tensor([900.0, 400, 90, 30, 8, 3, 1])
 LINEAR = partial(LinearClassifier, 16, CLASSES)
 FIXED_COSINE = partial(CosineClassifier, 16, CLASSES, learn_scale=False)
 SMALL = replace(
-    EVA02,
+    VITDET,
     box_convs=(8,),
     box_fc=(16,),
     mask_width=8,

@@ -1,0 +1,14 @@
+"""ViTDet with the ViT-B of MAE, Cascade Mask R-CNN, COCO, 1024 px.
+
+Paper:     ViTDet, https://arxiv.org/abs/2203.16527; MAE, https://arxiv.org/abs/2111.06377
+Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
+Cost:      184,375 iterations of 64 images at up to 1024 px (100 epochs)
+Published: bbox AP 54.0; segm AP 46.7
+Source:    README of ViTDet in detectron2 (NMS, 100 detections per image)
+Weights:   https://dl.fbaipublicfiles.com/detectron2/ViTDet/COCO/cascade_mask_rcnn_vitdet_b/f325358525/model_final_435fa9.pkl
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases_vitdet import VITDET_COCO as BASE
+
+config = override(BASE)
