@@ -52,7 +52,9 @@ def test_the_mini_network_trains_as_it_does_without(tmp_path, ranks):
     outputs = tmp_path / "eager", tmp_path / "compiled"
     assert train(experiment, outputs[0], *settings, ranks=ranks) == [0] * ranks
     assert train(experiment, outputs[1], *settings, "schedule.compile=True", ranks=ranks) == [0] * ranks
-    torch.testing.assert_close(*(torch.tensor(losses(output)) for output in outputs), rtol=2e-3, atol=1e-3)
+    eager, compiled = (torch.tensor(losses(output)) for output in outputs)
+    torch.testing.assert_close(compiled[0], eager[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(compiled, eager, rtol=1e-2, atol=1e-3)  # rounding differs, and with it the weights
     eager, compiled = map(final_state, outputs)
     assert eager.keys() == compiled.keys()
     assert any("running_mean" in name for name in eager)
