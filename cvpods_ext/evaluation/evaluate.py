@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,14 +111,8 @@ def check(gt: GroundTruth, folder: Path) -> dict[str, Any]:
     Returns settings to record: images without detections on disk, boxes that leave their image.
     """
     completed = detections.completed_image_ids(folder)
-    outside = 0
-    for path in detections.shard_files(folder):
-        table = detections.read_shard(path, masks=False)
-        _require_known("image", np.concatenate((table.image_ids, table.completed)), gt.image_ids, path, gt.path)
-        _require_known("category", table.category_ids, gt.category_ids, path, gt.path)
-        limits = gt.image_sizes[np.searchsorted(gt.image_ids, table.image_ids)][:, ::-1] + 1.0  # a pixel for rounding
-        corners = table.boxes[:, :2] + table.boxes[:, 2:]
-        outside += int(((table.boxes[:, :2] < -1.0) | (corners > limits)).any(axis=1).sum())
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        outside = sum(pool.map(partial(_check_shard, gt), detections.shard_files(folder)))
     notes: dict[str, Any] = {"boxes_outside_their_image": outside} if outside else {}
     if missing := len(gt.image_ids) - len(completed):
         notes["images_without_detections"] = missing
@@ -126,9 +123,20 @@ def check(gt: GroundTruth, folder: Path) -> dict[str, Any]:
     return notes
 
 
+def _check_shard(gt: GroundTruth, path: Path) -> int:
+    """The number of boxes that leave their image; DataError for ids that the annotations do not define."""
+    table = detections.read_shard(path, masks=False)
+    _require_known("image", np.concatenate((table.image_ids, table.completed)), gt.image_ids, path, gt.path)
+    _require_known("category", table.category_ids, gt.category_ids, path, gt.path)
+    limits = gt.image_sizes[np.searchsorted(gt.image_ids, table.image_ids)][:, ::-1] + 1.0  # a pixel for rounding
+    corners = table.boxes[:, :2] + table.boxes[:, 2:]
+    return int(((table.boxes[:, :2] < -1.0) | (corners > limits)).any(axis=1).sum())
+
+
 def _require_known(kind: str, found: np.ndarray, known: np.ndarray, shard: Path, annotations_json: Path) -> None:
-    strange = np.setdiff1d(found, known)
+    strange = found[~np.isin(found, known)]
     if len(strange):
+        strange = np.unique(strange)
         raise DataError(
             f"{shard} has {len(strange)} {kind} ids that {annotations_json} does not define, such as "
             f"{strange[:5].tolist()}. Were they made for another split, or are they labels instead of ids?"
