@@ -132,7 +132,7 @@ def row(scale: float, task: str, label: str, result: dict[str, float | None]) ->
 
 def runs(scale: float, task: str, workers: int, own_only: bool) -> list[tuple[str, tuple[str, str, int]]]:
     """Label and arguments of every measurement; the first one finds no cache, the last ones a kept table."""
-    several = f"own, {workers} processes"
+    several = f"own, {workers} workers"
     if task == "boundary":
         return [("own, again", ("evaluate", "own", 1)), (several, ("evaluate", "own", workers))]
     found = [("own, first", ("evaluate", "own", 1)), ("own, again", ("evaluate", "own", 1))]
