@@ -24,6 +24,7 @@ def main() -> None:
     """Run all scenarios; exit status 1 if any run differs from its undisturbed twin."""
     import scenarios
     import torch
+    from workshop import Workshop
 
     from cvpods_ext.runtime.environment import commit
     from cvpods_ext.runtime.files import write_json
@@ -34,7 +35,7 @@ def main() -> None:
     arguments = flags.parse_args()
     rows = []
     with tempfile.TemporaryDirectory(prefix="pods-faults-") as folder:
-        shop = scenarios.Workshop(Path(folder))
+        shop = Workshop(Path(folder))
         for scenario in _scenarios(scenarios, arguments.kills):
             started = time.monotonic()
             try:

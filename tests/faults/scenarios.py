@@ -10,61 +10,31 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from processes import TIMEOUT, differences, last_iteration, losses, running, start, train
+from processes import TIMEOUT, differences, last_iteration, losses, running, train
 from tiny import make_data, make_experiment
+from workshop import (
+    SLOW,
+    Outcome,
+    Workshop,
+    children,
+    command,
+    descendants,
+    resumed,
+    wait_for,
+    wait_gone,
+    wait_rewound,
+    workers,
+)
 
 from cvpods_ext.config.schema import DatasetFiles
 from cvpods_ext.data.annotations import load
 from cvpods_ext.data.catalog import resolve
 from cvpods_ext.engine.checkpoint import INDEX
 from cvpods_ext.runtime import files
-
-ROOT = Path(__file__).resolve().parents[2]
-SLOW = {"TINY_SECONDS": "0.02"}  # a part of a step takes long enough to be hit
-
-
-@dataclass
-class Outcome:
-    """One fault: what the run did by itself, what was lost in the end, and what differs from an undisturbed run."""
-
-    fault: str
-    happened: str
-    lost: str
-    differs: list[str]
-    kills: int = 0
-
-    def as_row(self) -> dict:
-        return {**asdict(self), "bit_equal": not self.differs}
-
-
-class Workshop:
-    """Data, the experiment and undisturbed runs, made once and shared by the scenarios."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.data = make_data(root)
-        self.experiment = make_experiment(root / "experiment", self.data)
-        self._count = 0
-
-    def output(self, name: str) -> Path:
-        self._count += 1
-        return self.root / f"{name}-{self._count}"
-
-    def reference(self, ranks: int = 1, experiment: Path | None = None) -> Path:
-        experiment = experiment or self.experiment
-        output = self.root / f"reference-{experiment.name}-{ranks}"
-        if not output.exists():
-            codes = train(experiment, output, ranks=ranks)
-            assert codes == [0] * ranks, codes
-        return output
 
 
 def killed_at_a_step(shop: Workshop, iteration: int, ranks: int = 1, *overrides: str) -> Outcome:
@@ -75,7 +45,7 @@ def killed_at_a_step(shop: Workshop, iteration: int, ranks: int = 1, *overrides:
         run.signal(signal.SIGKILL)
         codes = run.wait()
     assert set(codes) == {-signal.SIGKILL}, codes
-    return _resumed(shop, output, f"kill -9 of all {ranks} after step {iteration}", "died", *overrides, ranks=ranks)
+    return resumed(shop, output, f"kill -9 of all {ranks} after step {iteration}", "died", *overrides, ranks=ranks)
 
 
 def one_rank_killed(shop: Workshop, iteration: int = 6) -> Outcome:
@@ -87,7 +57,7 @@ def one_rank_killed(shop: Workshop, iteration: int = 6) -> Outcome:
         codes = run.wait()
     assert codes[1] == -signal.SIGKILL, codes
     assert codes[0] not in (0, -signal.SIGKILL), codes
-    return _resumed(shop, output, "kill -9 of one rank of two", "the other rank ended by itself", ranks=2)
+    return resumed(shop, output, "kill -9 of one rank of two", "the other rank ended by itself", ranks=2)
 
 
 def killed_in_a_write(shop: Workshop, moment: str, iteration: int = 8) -> Outcome:
@@ -97,7 +67,7 @@ def killed_in_a_write(shop: Workshop, moment: str, iteration: int = 8) -> Outcom
     assert codes == [-signal.SIGKILL], codes
     left = {"in the file": bool(list(output.glob(".model_*.tmp"))), "before the index": True, "before the end": True}
     assert left[moment], sorted(os.listdir(output))
-    outcome = _resumed(shop, output, f"kill -9 while writing a checkpoint, {moment}", "the checkpoint before is used")
+    outcome = resumed(shop, output, f"kill -9 while writing a checkpoint, {moment}", "the checkpoint before is used")
     assert not list(output.glob(".model_*.tmp")), "what the killed write left is still there"
     return outcome
 
@@ -133,7 +103,7 @@ def terminated(shop: Workshop, ranks: int, number: int = signal.SIGTERM, workers
         run.wait_until(5)
         run.signal(number, rank=ranks - 1)
         if number == signal.SIGINT:
-            for reader in _children(run.processes[ranks - 1].pid):
+            for reader in children(run.processes[ranks - 1].pid):
                 os.kill(reader, number)
         codes = run.wait()
     assert codes == [130] * ranks, (codes, run.log()[-2000:])
@@ -142,7 +112,7 @@ def terminated(shop: Workshop, ranks: int, number: int = signal.SIGTERM, workers
     assert newest == stopped < 12, f"stopped after step {stopped}, but the newest checkpoint is of step {newest}"
     name = signal.Signals(number).name
     happened = f"all stopped after the same step with a checkpoint of it, status 130 ({name})"
-    return _resumed(shop, output, f"{name} to one rank of {ranks}", happened, ranks=ranks)
+    return resumed(shop, output, f"{name} to one rank of {ranks}", happened, ranks=ranks)
 
 
 def full_disk(shop: Workshop) -> Outcome:
@@ -161,7 +131,7 @@ def full_disk(shop: Workshop) -> Outcome:
         assert "continue with --resume" in run.log()
         (output / "junk").unlink(missing_ok=True)
         kind = "tmpfs" if real else "simulated"
-        return _resumed(shop, output, f"full disk ({kind})", "stopped with status 2 and advice; older checkpoint sound")
+        return resumed(shop, output, f"full disk ({kind})", "stopped with status 2 and advice; older checkpoint sound")
 
 
 @contextmanager
@@ -206,7 +176,7 @@ def truncated_checkpoint(shop: Workshop) -> Outcome:
         run.wait()
     newest = max(output.glob("model_iter_*.pth"))
     os.truncate(newest, newest.stat().st_size - 100)
-    outcome = _resumed(shop, output, "last checkpoint truncated", "its checksum told; the one before was used")
+    outcome = resumed(shop, output, "last checkpoint truncated", "its checksum told; the one before was used")
     log = (output / "log.txt").read_text()
     assert f"{newest.name} is damaged" in log
     return outcome
@@ -227,7 +197,7 @@ def corrupt_image(shop: Workshop) -> Outcome:
         run.wait()
     reference = shop.reference(experiment=experiment)
     happened = "skipped, replaced by another image, listed in skipped.rank0.txt; then kill -9 and resume"
-    outcome = _resumed(shop, output, "corrupt image", happened, experiment=experiment, lost="one unreadable image")
+    outcome = resumed(shop, output, "corrupt image", happened, experiment=experiment, lost="one unreadable image")
     for run_output in (reference, output):
         lines = (run_output / "skipped.rank0.txt").read_text().splitlines()
         assert [line.split("\t")[0] for line in lines] == [str(images[0]["id"])], lines  # once, also after a resume
@@ -252,7 +222,7 @@ def corrupt_annotation(shop: Workshop) -> Outcome:
     listed = [line.split(",")[0] for line in dropped.read_text().splitlines()[1:]]
     assert listed == [str(annotation["id"]) for annotation in content["annotations"][:2]], listed
     happened = "dropped when the json was parsed, counted in the log and listed; then kill -9 and resume"
-    return _resumed(shop, output, "corrupt annotations", happened, experiment=experiment, lost="two broken annotations")
+    return resumed(shop, output, "corrupt annotations", happened, experiment=experiment, lost="two broken annotations")
 
 
 def reader_killed(shop: Workshop) -> Outcome:
@@ -260,7 +230,7 @@ def reader_killed(shop: Workshop) -> Outcome:
     output = shop.output("reader")
     with running(shop.experiment, output, "data.workers=2", environment=SLOW) as run:
         run.wait_until(3)
-        readers = _children(run.processes[0].pid)
+        readers = children(run.processes[0].pid)
         assert len(readers) == 2, readers
         os.kill(readers[0], signal.SIGKILL)
         codes = run.wait()
@@ -282,7 +252,7 @@ def nan_injected(shop: Workshop, ranks: int = 1) -> Outcome:
     for tensor in torch.load(bad[0] / "state.pth")["model"].values():
         assert torch.isfinite(tensor.float()).all(), "the recorded weights are spoiled"
     happened = "stopped with status 2, named iteration, loss and images; step written for pods_debug, weights untouched"
-    return _resumed(shop, output, f"NaN injected ({ranks} ranks)", happened, ranks=ranks)
+    return resumed(shop, output, f"NaN injected ({ranks} ranks)", happened, ranks=ranks)
 
 
 def restarted_by_itself(shop: Workshop) -> Outcome:
@@ -290,11 +260,11 @@ def restarted_by_itself(shop: Workshop) -> Outcome:
     output = shop.output("elastic")
     with command(shop, output, "--num-gpus", "2", "--max-restarts", "2") as launcher:
         for iteration in (5, 9):
-            _wait_for(output, iteration, launcher)
-            victim = max(_workers(launcher.pid))
+            wait_for(output, iteration, launcher)
+            victim = max(workers(launcher.pid))
             os.kill(victim, signal.SIGKILL)
-            _wait_gone([victim])
-            _wait_rewound(output, launcher)
+            wait_gone([victim])
+            wait_rewound(output, launcher)
         assert launcher.wait(TIMEOUT) == 0
     found = differences(output, shop.reference(ranks=2))
     return Outcome(
@@ -306,16 +276,16 @@ def launcher_ended(shop: Workshop, number: int) -> Outcome:
     """SIGTERM, Ctrl-C or kill -9 to pods_train itself: workers save where they can, and none is left over."""
     output = shop.output("launcher")
     with command(shop, output, "--num-gpus", "2", "data.workers=1") as launcher:
-        _wait_for(output, 5, launcher)
-        family = _descendants(launcher.pid)
+        wait_for(output, 5, launcher)
+        family = descendants(launcher.pid)
         os.kill(launcher.pid, number)
         launcher.wait(TIMEOUT)
-        _wait_gone(family)
+        wait_gone(family)
     newest = json.loads((output / INDEX).read_text())["checkpoints"][-1]["iteration"]
     name = signal.Signals(number).name
     assert newest == last_iteration(output), (newest, last_iteration(output))
     happened = f"workers wrote a checkpoint after step {newest} and ended; no process left"
-    return _resumed(shop, output, f"{name} to the launcher of two", happened, ranks=2)
+    return resumed(shop, output, f"{name} to the launcher of two", happened, ranks=2)
 
 
 def random_kills(shop: Workshop, kills: int, ranks: int, seed: int) -> Outcome:
@@ -352,106 +322,3 @@ def resumed_on_other_ranks(shop: Workshop, before: int, after: int) -> tuple[lis
     assert train(experiment, output, ranks=after, resume=True) == [0] * after
     both = (output, shop.reference(experiment=experiment))
     return tuple(losses(one) for one in both)
-
-
-# ---- helpers --------------------------------------------------------------------------------------------------------
-
-
-def _resumed(
-    shop: Workshop,
-    output: Path,
-    fault: str,
-    happened: str,
-    *overrides: str,
-    ranks: int = 1,
-    experiment: Path | None = None,
-    lost: str = "nothing",
-) -> Outcome:
-    run = start(experiment or shop.experiment, output, *overrides, ranks=ranks, resume=True)
-    codes = run.wait()
-    assert codes == [0] * ranks, (codes, run.log()[-3000:])
-    found = differences(output, shop.reference(ranks, experiment))
-    return Outcome(fault, happened, lost, found, kills=1)
-
-
-@contextmanager
-def command(shop: Workshop, output: Path, *arguments: str):
-    """pods_train as a user starts it, in a session of its own; killed at the end if it still runs."""
-    line = [sys.executable, "-m", "cvpods_ext.cli.train", "--dir", str(shop.experiment), "--device", "cpu", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TINY_SECONDS": "0.1"}
-    with open(output.parent / f"{output.name}.rank0.txt", "ab") as log:
-        process = subprocess.Popen(
-            [*line, f"output={output}"], cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    family = {process.pid}
-    try:
-        yield process
-    finally:
-        family |= set(_descendants(process.pid))
-        if process.poll() is None:
-            process.kill()
-        for pid in family - {process.pid}:
-            _kill(pid)
-        process.wait(30)
-
-
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def _until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
-        time.sleep(0.05)
-
-
-def _wait_for(output: Path, iteration: int, launcher: subprocess.Popen) -> None:
-    def reached() -> bool:
-        log = output.parent / f"{output.name}.rank0.txt"
-        assert launcher.poll() is None, log.read_text()[-3000:]
-        return last_iteration(output) >= iteration
-
-    _until(reached, f"step {iteration}")
-
-
-def _wait_rewound(output: Path, launcher: subprocess.Popen) -> None:
-    """Until the restarted run says where it goes on."""
-    log = output / "log.txt"
-    before = log.read_text().count("resuming from")
-    _until(lambda: launcher.poll() is not None or log.read_text().count("resuming from") > before, "a restart")
-
-
-def _wait_gone(pids: list[int]) -> None:
-    for pid in pids:
-        _until(lambda pid=pid: _state(pid) in ("", "Z"), f"the end of process {pid}")
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
-
-
-def _children(pid: int) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(path.parent.name))
-    return sorted(found)
-
-
-def _descendants(pid: int) -> list[int]:
-    return [one for child in _children(pid) for one in (child, *_descendants(child))]
-
-
-def _workers(launcher: int) -> list[int]:
-    """The training processes of a launcher: those of its children that run our code, not multiprocessing's helpers."""
-
-    def is_worker(pid: int) -> bool:
-        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-
-    return [pid for pid in _children(launcher) if is_worker(pid)]

@@ -4,11 +4,12 @@ import signal
 
 import pytest
 import scenarios
+from workshop import Workshop
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    return scenarios.Workshop(tmp_path_factory.mktemp("faults"))
+    return Workshop(tmp_path_factory.mktemp("faults"))
 
 
 def assert_nothing_lost(outcome):
