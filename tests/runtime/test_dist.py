@@ -35,5 +35,5 @@ for trial in range(12):
 
 def test_a_process_ends_cleanly_although_something_keeps_the_group():
     """Without the pause after leaving, one process in six aborts here: all 24 survive once in 80 runs."""
-    run = subprocess.run([sys.executable, "-c", PROCESSES], capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, "-c", PROCESSES], capture_output=True, text=True, timeout=600)
     assert run.stdout.split() == ["0"] * 24, run.stderr
