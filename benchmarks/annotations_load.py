@@ -64,8 +64,6 @@ from torch import nn
 from cvpods_ext.data.num_shots import class_counts
 from cvpods_ext.modeling.losses.balanced_softmax import BalancedSoftmax
 
-T = TypeVar("T")
-
 
 class Small(nn.Module):
     def __init__(self, counts):

@@ -22,6 +22,7 @@ from cvpods_ext.evaluation.protocol import TASKS, Curves, Metrics, coco_recalls,
 from cvpods_ext.evaluation.selection import COCO_LIMIT, Limit, limit_of
 
 Evaluator = Literal["own", "hotcoco", "lvis"]
+_SHARDS_AT_ONCE = 8  # bounds the memory of the check on machines with many cores
 
 
 class Evaluation(dict[str, Metrics]):
@@ -111,7 +112,7 @@ def check(gt: GroundTruth, folder: Path) -> dict[str, Any]:
     Returns settings to record: images without detections on disk, boxes that leave their image.
     """
     completed = detections.completed_image_ids(folder)
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(min(_SHARDS_AT_ONCE, len(os.sched_getaffinity(0)))) as pool:
         outside = sum(pool.map(partial(_check_shard, gt), detections.shard_files(folder)))
     notes: dict[str, Any] = {"boxes_outside_their_image": outside} if outside else {}
     if missing := len(gt.image_ids) - len(completed):
