@@ -43,12 +43,13 @@ OUT = Path(__file__).with_suffix(".json")
 SHARES = {"whole": 1.0, "part": 0.1, "tiny": 0.001}  # of LVIS v1 train
 
 CONFIG = """
-from cvpods_ext.config import Config, override
+from cvpods_ext.config import override
+from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.config.schema import DatasetFiles
 
 files = DatasetFiles(annotations={json!r}, images={images!r})
 config = override(
-    Config(),
+    DetectionConfig(),
     data=dict(train=files, test=files, sampler="repeat_factor", train_sizes=(64,), train_max_size=96, workers=2),
     schedule=dict(iters=2, batch_size=2),
     log_every=1,
@@ -112,7 +113,8 @@ def _files(path: Path):
 
 
 def load(path: Path):  # noqa: D103
-    from cvpods_ext.data import annotations, catalog
+    from cvpods_ext.data import catalog
+    from cvpods_ext.data.annotations import annotations
 
     return annotations.load(catalog.resolve(_files(path), "."))
 
@@ -135,11 +137,12 @@ def parts(path: Path) -> dict[str, float]:
     """Seconds of every part of a later start, in the order in which a run needs them."""
     import torch  # noqa: F401
 
-    from cvpods_ext.config import Config, override
-    from cvpods_ext.data import doctor, loader, num_shots, statistics, training_facts
+    from cvpods_ext.config import override
+    from cvpods_ext.config.detection import DetectionConfig
+    from cvpods_ext.data import doctor, loader, num_shots, statistics
 
     files = _files(path)
-    config = override(Config(), data=dict(train=files, test=files, sampler="repeat_factor"))
+    config = override(DetectionConfig(), data=dict(train=files, test=files, sampler="repeat_factor"))
     data, seconds = config.data, {}
 
     def clocked(name: str, part: Callable[[], T]) -> T:
@@ -149,14 +152,14 @@ def parts(path: Path) -> dict[str, float]:
         return result
 
     clocked("class counts (num_shots)", lambda: num_shots.class_counts(data, "."))
-    clocked("frequency groups", lambda: training_facts.frequency_groups(data, "."))
+    clocked("frequency groups", lambda: num_shots.frequency_groups(data, "."))
     annotations = clocked("open and check", lambda: loader.load_checked(data, files, "."))
     positions = clocked("images with annotations", lambda: statistics.annotated_images(annotations))
     order = partial(loader.batch_order, config, annotations, positions, rank=0, world_size=1)
     first = clocked("repeat factors, aspect groups", lambda: order(start_iteration=0))
     clocked("first batch of the first pass", lambda: next(iter(first)))
     clocked("first batch after 179,999 iterations", lambda: next(iter(order(start_iteration=179_999))))
-    clocked("box centres (FRACAL only)", lambda: training_facts.box_centres(data, "."))
+    clocked("box centres (FRACAL only)", lambda: num_shots.box_centres(data, "."))
     clocked("pods_data doctor", lambda: list(doctor.examine(files, ".")))
     seconds["peak_rss_anon_mb"] = memory("RssAnon", "status")
     return seconds

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests" / "engine"), str(ROOT / "tests" / "faults")]
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
 
 def main() -> None:

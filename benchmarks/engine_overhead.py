@@ -23,13 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cvpods_ext.config import Config, override
-from cvpods_ext.engine.boards import TensorBoard
+from cvpods_ext.config import override
+from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.engine.checkpoint import BackgroundSaver, CheckpointFolder
-from cvpods_ext.engine.groups import GroupMeter
-from cvpods_ext.engine.monitor import Monitor
+from cvpods_ext.engine.distributed.parallel import Replica
+from cvpods_ext.engine.logging.frequency_groups import GroupMeter
+from cvpods_ext.engine.logging.metrics import Monitor
+from cvpods_ext.engine.logging.writers import TensorBoard
 from cvpods_ext.engine.optim import build_optimizer, learning_rate
-from cvpods_ext.engine.replicas import Replica
 from cvpods_ext.engine.state import TrainingState
 from cvpods_ext.engine.step import Step
 from cvpods_ext.modeling.losses.cross_entropy import SoftmaxCrossEntropy
@@ -79,7 +80,7 @@ def bare(width: int, steps: int) -> float:
 def ours(width: int, steps: int, folder: Path, checkpoint_every: int) -> tuple[float, float]:
     """Seconds a step of our loop, and of the slowest step but the first."""
     schedule = dict(iters=steps, batch_size=2, images_per_device=2, warmup_iters=10, lr=0.01, weight_decay=0.0)
-    config = override(Config(), schedule=schedule)
+    config = override(DetectionConfig(), schedule=schedule)
     model = Tiny(width)
     state = TrainingState(model, build_optimizer(model, config.schedule), torch.amp.GradScaler("cpu", enabled=False))
     step = Step(Replica(model), state, config, CPU)

@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvpods_ext.cli import mini_runs
-from cvpods_ext.config import Config, override
+from cvpods_ext.config import override
+from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.config.experiment import load_experiment
 from cvpods_ext.data.loader import training_batches
 from cvpods_ext.modeling.backbones.eva02 import Size, eva02_of
@@ -72,7 +73,7 @@ class MaskedImageModel(nn.Module):
         return {**trunk, **table, **rest, "cls_token": torch.zeros_like(self.mask_token)}
 
 
-def pictures(config: Config, folder: Path) -> Iterator[Tensor]:
+def pictures(config: DetectionConfig, folder: Path) -> Iterator[Tensor]:
     """Endless batches (B, 3, G * P, G * P) of the experiment's training pictures, normalised, zero where they end."""
     side = PATCH * GRID
     settings = override(
@@ -86,7 +87,7 @@ def pictures(config: Config, folder: Path) -> Iterator[Tensor]:
         yield torch.stack([F.pad(x, (0, side - x.shape[2], 0, side - x.shape[1])) for x in normalised])
 
 
-def pretrain(config: Config, folder: Path, steps: int) -> MaskedImageModel:
+def pretrain(config: DetectionConfig, folder: Path, steps: int) -> MaskedImageModel:
     """A model after `steps` steps on the pictures that the experiment in `folder` trains on."""
     torch.manual_seed(config.seed)
     model = MaskedImageModel()

@@ -31,16 +31,16 @@ from parity import (
     write_table,
 )
 
-from cvpods_ext.config import Config, override
-from cvpods_ext.config.schema import Data
+from cvpods_ext.config import override
+from cvpods_ext.config.detection import DetectionConfig, DetectionData
 from cvpods_ext.data.num_shots import image_counts
-from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.eva02 import Size, eva02_of
+from cvpods_ext.modeling.detection.build import cascade_mask_rcnn_fpn
+from cvpods_ext.modeling.detection.postprocess import RawDetections, finish
+from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.cross_entropy import SoftmaxCrossEntropy
 from cvpods_ext.modeling.losses.sigmoid import SigmoidCrossEntropy
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
-from cvpods_ext.modeling.postprocess import RawDetections, finish
-from cvpods_ext.modeling.rcnn import RCNN
 from cvpods_ext.modeling.weights import load_into
 
 RGB = dict(pixel_mean=(123.675, 116.28, 103.53), pixel_std=(58.395, 57.12, 57.375))
@@ -76,7 +76,7 @@ class EvaGolden(Golden):
         settings = RGB | dict(score_threshold=0.15, nms_threshold=0.5, detections_per_image=50) | changes
         net = eva02_of(Size(96, 4, 3), image_side=128, window=4, global_blocks=(1, 3))
         model = cascade_mask_rcnn_fpn(
-            override(Config(), model=settings).model,
+            override(DetectionConfig(), model=settings).model,
             num_classes=self.num_classes,
             backbone=SimplePyramid(net, 32),
             classification_loss=loss,
@@ -194,7 +194,7 @@ def main() -> int:
     golden = EvaGolden(options.golden / "eva_tiny")
     backbone, inside = golden.model().eval().backbone, np.load(golden.folder / "backbone.npz")
     assert isinstance(backbone, SimplePyramid)
-    counts = image_counts(Data(train="lvis_v1_train"), ".")
+    counts = image_counts(DetectionData(train="lvis_v1_train"), ".")
     parts = {
         "eva_tiny, backbone": list(backbone_rows(backbone, inside)),
         "eva_tiny, detector": list(all_rows(golden)),

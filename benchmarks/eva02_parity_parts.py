@@ -21,10 +21,10 @@ from cvpods_ext.config.experiment import load_experiment
 from cvpods_ext.engine.optim import build_optimizer
 from cvpods_ext.modeling.backbones.eva02 import RotaryTable
 from cvpods_ext.modeling.backbones.vit import resize_positions, to_windows
+from cvpods_ext.modeling.detection.postprocess import Selection, select
+from cvpods_ext.modeling.detection.presets_vitdet import FederatedClassifier
+from cvpods_ext.modeling.detection.soft_nms import Decay, soft_nms
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
-from cvpods_ext.modeling.postprocess import Selection, select
-from cvpods_ext.modeling.soft_nms import Decay, soft_nms
-from cvpods_ext.modeling.vitdet_heads import FederatedClassifier
 
 PLAYGROUND = Path(__file__).resolve().parents[1] / "playground"
 RATES = {

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cvpods_ext.modeling.soft_nms import MIN_SCORE, Decay, soft_nms
+from cvpods_ext.modeling.detection.soft_nms import MIN_SCORE, Decay, soft_nms
 from cvpods_ext.report.table import Cell, Table, to_markdown
 from cvpods_ext.runtime.files import write_text
 from cvpods_ext.structures.boxes import pairwise_iou

@@ -27,13 +27,13 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from cvpods_ext.config import Config
+from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.config.experiment import load_experiment
-from cvpods_ext.engine.compiled import compile_backbone
+from cvpods_ext.engine.distributed.parallel import compile_backbone
 from cvpods_ext.engine.optim import build_optimizer
 from cvpods_ext.engine.step import autocast
+from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
-from cvpods_ext.modeling.rcnn import RCNN
 from cvpods_ext.report.table import Cell, Table, to_markdown
 from cvpods_ext.runtime.files import write_json, write_text
 from cvpods_ext.structures import Batch, PolygonMasks, Targets
@@ -150,7 +150,7 @@ def run(given: argparse.Namespace) -> tuple[Setting, Measured]:
     device = torch.device(given.device)
     overrides = [f"schedule.precision={given.precision}", *given.overrides]
     experiment = load_experiment(given.folder, overrides)
-    config: Config = experiment.config
+    config: DetectionConfig = experiment.config
     torch.manual_seed(0)
     model: RCNN = experiment.build_model().to(device).train(given.train)
     assert isinstance(model.backbone, SimplePyramid), f"{experiment.name} has no transformer"

@@ -17,12 +17,12 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "evaluation"))
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
 import reference_evaluator  # noqa: E402
 from evaluation_cases import perturbed, synthetic, write_case  # noqa: E402
 
-from cvpods_ext.evaluation.evaluate import evaluate  # noqa: E402
+from cvpods_ext.evaluation.detection.evaluate import evaluate  # noqa: E402
 
 SHARED = Path(os.environ.get("PODS_SHARED", ROOT.parent / "shared"))
 

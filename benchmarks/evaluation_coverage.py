@@ -14,9 +14,9 @@ import time
 
 import numpy as np
 
-from cvpods_ext.evaluation.bootstrap import Draws, draw, group_means, resampled_aps, resampled_means
-from cvpods_ext.evaluation.comparison import METRICS
-from cvpods_ext.evaluation.match_table import Judged, MatchTable, Objects
+from cvpods_ext.evaluation.detection.bootstrap import Draws, draw, group_means, resampled_aps, resampled_means
+from cvpods_ext.evaluation.detection.match_table import Judged, MatchTable, Objects
+from cvpods_ext.evaluation.detection.significance import METRICS
 
 IMAGES, PER_GROUP, RESAMPLES = 400, 25, 200
 IMAGES_WITH = ((1, 4), (4, 20), (20, 80))  # images in which a rare, common, frequent category is seen

@@ -27,16 +27,16 @@ from typing import cast
 import numpy as np
 from evaluation_load import generate
 
-from cvpods_ext.evaluation import ground_truth
-from cvpods_ext.evaluation.bootstrap import resampled_aps
-from cvpods_ext.evaluation.comparison import draws_for
-from cvpods_ext.evaluation.detections import shard_files
-from cvpods_ext.evaluation.errors import classify, costs
-from cvpods_ext.evaluation.evaluate import Evaluator, evaluate, metrics_of
-from cvpods_ext.evaluation.follow import prepare
-from cvpods_ext.evaluation.matches import match_table
-from cvpods_ext.evaluation.protocol import needs_masks
-from cvpods_ext.evaluation.selection import LVIS_LIMIT, select_annotations
+from cvpods_ext.evaluation.detection import ground_truth
+from cvpods_ext.evaluation.detection.background_eval import prepare
+from cvpods_ext.evaluation.detection.bootstrap import resampled_aps
+from cvpods_ext.evaluation.detection.detections import shard_files
+from cvpods_ext.evaluation.detection.evaluate import Evaluator, evaluate, metrics_of
+from cvpods_ext.evaluation.detection.matching_pipeline import match_table
+from cvpods_ext.evaluation.detection.protocol import needs_masks
+from cvpods_ext.evaluation.detection.selection import LVIS_LIMIT, select_annotations
+from cvpods_ext.evaluation.detection.significance import draws_for
+from cvpods_ext.evaluation.detection.tide import classify, costs
 from cvpods_ext.report.evidence import Judgement, evidence, mistake_counts
 
 OFFICIAL_SCALE = 0.05

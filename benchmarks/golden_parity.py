@@ -31,16 +31,16 @@ from parity import (
     write_table,
 )
 
-from cvpods_ext.config.schema import Model
-from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn, mask_rcnn_fpn
+from cvpods_ext.config.detection import Detector
 from cvpods_ext.modeling.backbones.resnet import ResNet, Stage
+from cvpods_ext.modeling.detection.anchor_matching import match, pad_targets, sample
+from cvpods_ext.modeling.detection.build import cascade_mask_rcnn_fpn, mask_rcnn_fpn
+from cvpods_ext.modeling.detection.postprocess import finish
+from cvpods_ext.modeling.detection.rcnn import RCNN
+from cvpods_ext.modeling.detection.roi_sampling import RoIs
 from cvpods_ext.modeling.losses.cross_entropy import SoftmaxCrossEntropy
 from cvpods_ext.modeling.losses.sigmoid import SigmoidCrossEntropy
-from cvpods_ext.modeling.matching import match, pad_targets, sample
 from cvpods_ext.modeling.necks.fpn import FPN
-from cvpods_ext.modeling.postprocess import finish
-from cvpods_ext.modeling.rcnn import RCNN
-from cvpods_ext.modeling.rois import RoIs
 
 FOLDERS = ("d2_tiny_mask_rcnn", "d2_tiny_cascade_mask_rcnn")
 STAGES = (Stage(2, 32, 8), Stage(2, 64, 16), Stage(2, 128, 32), Stage(2, 160, 40))
@@ -62,7 +62,7 @@ class D2Golden(Golden):
     ) -> RCNN:
         """The tiny detector; `changes` are fields of the recipe."""
         recipe = self.recipe(sampling, box_fc=(64, 64), **changes)
-        settings = Model(
+        settings = Detector(
             pixel_std=(57.375, 57.12, 58.395),
             score_threshold=0.05,
             nms_threshold=0.5,

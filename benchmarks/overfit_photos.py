@@ -36,15 +36,15 @@ config = override(
 '''
 NET = '''"""A narrow Mask R-CNN with anchors for photos; group norm, since four photos are no batch to measure."""
 
-from cvpods_ext.config import Config
+from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
-from cvpods_ext.modeling.assemble import Recipe, mask_rcnn_fpn
+from cvpods_ext.modeling.detection.build import Recipe, mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.resnet import ResNet, Stage
 from cvpods_ext.modeling.necks.fpn import FPN
-from cvpods_ext.modeling.rcnn import RCNN
+from cvpods_ext.modeling.detection.rcnn import RCNN
 
 
-def build_model(cfg: Config) -> RCNN:
+def build_model(cfg: DetectionConfig) -> RCNN:
     """Build the detector that config.py trains."""
     stages = (Stage(1, 32, 32), Stage(1, 64, 64), Stage(1, 96, 96), Stage(1, 128, 128))
     return mask_rcnn_fpn(

@@ -19,14 +19,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cvpods_ext.modeling.assemble import Recipe
-from cvpods_ext.modeling.box_stage import BoxStage
+from cvpods_ext.modeling.detection.box_stage import BoxStage
+from cvpods_ext.modeling.detection.build import Recipe
+from cvpods_ext.modeling.detection.mask_head import MaskHead
+from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.base import ClassificationLoss
 from cvpods_ext.modeling.losses.cross_entropy import SoftmaxCrossEntropy
 from cvpods_ext.modeling.losses.federated import FederatedLoss
 from cvpods_ext.modeling.losses.sigmoid import SigmoidCrossEntropy
-from cvpods_ext.modeling.mask_head import MaskHead
-from cvpods_ext.modeling.rcnn import RCNN
 from cvpods_ext.runtime.files import write_text
 from cvpods_ext.structures import Batch, Detections, PolygonMasks, Targets
 

@@ -31,11 +31,11 @@ import torch
 from speed_report import Clock, Times, to_markdown
 from torch import Tensor
 
-from cvpods_ext.config.schema import Model
-from cvpods_ext.modeling import box_stage, pooling, postprocess, proposals, rcnn, roi_heads
-from cvpods_ext.modeling.assemble import mask_rcnn_fpn, resnet_fpn
-from cvpods_ext.modeling.rcnn import RCNN
-from cvpods_ext.modeling.small import SMALL, narrow_resnet_fpn
+from cvpods_ext.config.detection import Detector
+from cvpods_ext.modeling.detection import box_stage, pooling, postprocess, rcnn, roi_heads, rpn
+from cvpods_ext.modeling.detection.build import mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.modeling.detection.presets_small import SMALL, narrow_resnet_fpn
+from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.runtime.files import write_json, write_text
 from cvpods_ext.structures import Batch, PolygonMasks, Targets
 
@@ -73,7 +73,7 @@ def example(count: int, side: int, num_classes: int, objects: int = 12) -> Batch
 def build(small: bool, num_classes: int) -> RCNN:
     """The model; random frozen norms would let activations explode, so the residual branches are damped."""
     torch.manual_seed(0)
-    settings = Model()
+    settings = Detector()
     if small:
         return mask_rcnn_fpn(settings, num_classes=num_classes, backbone=narrow_resnet_fpn(), recipe=SMALL)
     model = mask_rcnn_fpn(settings, num_classes=num_classes, backbone=resnet_fpn(50))
@@ -146,8 +146,8 @@ def measure_training(model: RCNN, batch: Batch, repeat: int) -> dict[str, Times]
     parts = {
         "    backbone and pyramid": of_backbone(model),
         "    proposals and their losses": (model.proposal_generator, "forward"),
-        "      match anchors": (proposals, "match"),
-        "      draw anchors": (proposals, "sample"),
+        "      match anchors": (rpn, "match"),
+        "      draw anchors": (rpn, "sample"),
         "    sample RoIs": (head.sampler.__class__, "__call__"),
         "    box head": (head.box_head, "forward"),
         "    classification loss": (head.classification_loss, "forward"),

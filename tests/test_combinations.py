@@ -9,18 +9,18 @@ from functools import partial
 
 import pytest
 import torch
-from data.tiny_dataset import write_dataset
-from modeling.losses.loss_cases import LOSSES
+from loss_cases import LOSSES
+from tiny_dataset import write_dataset
 
 from cvpods_ext.config import override
-from cvpods_ext.config.schema import Config, Model
+from cvpods_ext.config.detection import DetectionConfig, Detector
 from cvpods_ext.data.loader import training_batches
 from cvpods_ext.errors import ConfigError
-from cvpods_ext.modeling.assemble import Recipe, cascade_mask_rcnn_fpn, faster_rcnn_fpn, mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.resnet import ResNet, Stage
 from cvpods_ext.modeling.backbones.vit import ViT
 from cvpods_ext.modeling.calibration import DisAlign, calibrated
 from cvpods_ext.modeling.classifiers import CosineClassifier, LinearClassifier
+from cvpods_ext.modeling.detection.build import Recipe, cascade_mask_rcnn_fpn, faster_rcnn_fpn, mask_rcnn_fpn
 from cvpods_ext.modeling.necks.fpn import FPN
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.posthoc import LogitShift, LogN, norcal
@@ -87,7 +87,7 @@ def build(loss, classifier, calibration, backbone, detector):
     if CALIBRATIONS[calibration] is not None:
         make = partial(calibrated, CALIBRATIONS[calibration], make)
     common = dict(num_classes=NUM_CLASSES, backbone=backbone, recipe=TINY)
-    settings = Model(score_threshold=0.0, detections_per_image=5)
+    settings = Detector(score_threshold=0.0, detections_per_image=5)
     if detector == "cascade":
         return cascade_mask_rcnn_fpn(settings, **common, classifier=make, classification_loss=make_loss)
     assemble = faster_rcnn_fpn if detector == "faster" else mask_rcnn_fpn
@@ -102,7 +102,7 @@ def batches(tmp_path_factory):
     drawn = {}
     for sampler in SAMPLERS:
         data = dict(train=files, sampler=sampler, repeat_threshold=3.0, train_sizes=(48,), train_max_size=64, workers=0)
-        config = override(Config(), data=data, schedule=dict(batch_size=2, images_per_device=2))
+        config = override(DetectionConfig(), data=data, schedule=dict(batch_size=2, images_per_device=2))
         drawn[sampler] = next(training_batches(config, folder, 0, 0, 1))
     return drawn
 

@@ -17,9 +17,10 @@ MAY_IMPORT = {
     "data": BASICS,
     "modeling": BASICS,
     "evaluation": BASICS | {"data"},
-    "engine": BASICS | {"data", "modeling", "evaluation"},
-    "report": {"errors", "config", "runtime", "evaluation", "structures"},
-    "cli": BASICS | {"data", "modeling", "evaluation", "engine", "report"},
+    "tasks": BASICS | {"data", "modeling", "evaluation"},
+    "engine": BASICS | {"data", "modeling", "evaluation", "tasks"},
+    "report": {"errors", "config", "runtime", "evaluation", "structures", "tasks"},
+    "cli": BASICS | {"data", "modeling", "evaluation", "tasks", "engine", "report"},
 }
 COMMANDS = ("train", "test", "compare", "status", "debug", "env", "report", "data", "weights", "demo", "zoo")
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cvpods_ext.config import Config
-    from cvpods_ext.data.annotations import Annotations
-    from cvpods_ext.evaluation.ground_truth import GroundTruth
-    from cvpods_ext.evaluation.protocol import Criteria
+    from cvpods_ext.data.annotations.annotations import Annotations
+    from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
+    from cvpods_ext.evaluation.detection.protocol import Criteria
     from cvpods_ext.report.runs import Entry
     from cvpods_ext.report.table import Table
 
@@ -84,7 +84,7 @@ def _criteria(arguments: argparse.Namespace) -> Criteria | None:
     """What --iou and --area ask for, None for the official criteria."""
     if arguments.iou is None and arguments.area is None:
         return None
-    from cvpods_ext.evaluation.protocol import AREA_RANGES, OFFICIAL, Criteria
+    from cvpods_ext.evaluation.detection.protocol import AREA_RANGES, OFFICIAL, Criteria
 
     thresholds = tuple(sorted(arguments.iou)) if arguments.iou else OFFICIAL.thresholds
     return Criteria(thresholds, (tuple(arguments.area) if arguments.area else AREA_RANGES[0],))
@@ -112,8 +112,9 @@ class _Sources:
 
 
 def _open_sources(entries: Sequence[Entry], task: str | None) -> _Sources:
-    from cvpods_ext.data import annotations, catalog
-    from cvpods_ext.evaluation import ground_truth
+    from cvpods_ext.data import catalog
+    from cvpods_ext.data.annotations import annotations
+    from cvpods_ext.evaluation.detection import ground_truth
 
     measured = [entry for entry in entries if entry.runs]
     datasets = sorted({entry.dataset for entry in measured})

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cvpods_ext.config.schema import DatasetFiles
-    from cvpods_ext.data.annotations import Annotations
+    from cvpods_ext.data.annotations.annotations import Annotations
     from cvpods_ext.data.doctor import Finding
     from cvpods_ext.data.statistics import Pairs
 
@@ -162,7 +162,8 @@ def _num_shots(arguments: argparse.Namespace) -> None:
 
 
 def _load(dataset: str) -> Annotations:
-    from cvpods_ext.data import annotations, catalog
+    from cvpods_ext.data import catalog
+    from cvpods_ext.data.annotations import annotations
 
     return annotations.load(catalog.resolve(_dataset(dataset, ""), Path.cwd()))
 
@@ -315,10 +316,10 @@ def _add_synth(commands: argparse._SubParsersAction) -> None:
 
 
 def _synth(arguments: argparse.Namespace) -> None:
-    from cvpods_ext.data import synthetic
+    from cvpods_ext.data.synthetic import write
 
     options = {name: value for name, value in vars(arguments).items() if name not in ("command", "root", "run")}
-    files = synthetic.generate(arguments.root, **options)
+    files = write.generate(arguments.root, **options)
     out = _console()
     for path in (files.train, files.val, files.num_shots):
         out.print(f"wrote {path}", markup=False)

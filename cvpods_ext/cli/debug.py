@@ -28,8 +28,8 @@ def main() -> None:
 def _run(arguments: argparse.Namespace) -> None:
     import torch
 
-    from cvpods_ext.engine.bad_step import load_bad_step
-    from cvpods_ext.engine.replay import replay
+    from cvpods_ext.engine.debug.replay import replay
+    from cvpods_ext.engine.debug.step_dump import load_bad_step
 
     step = load_bad_step(arguments.path, arguments.dir)
     images = [image_id for batch in step.batches for image_id in batch.image_ids]

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from cvpods_ext.config.experiment import Experiment
-from cvpods_ext.data.annotations import Annotations, load
+from cvpods_ext.data.annotations.annotations import Annotations, load
 from cvpods_ext.data.catalog import categories, resolve
 from cvpods_ext.data.dataset import read_image, read_targets
 from cvpods_ext.engine.infer import detections_folder
-from cvpods_ext.evaluation.detections import DetectionTable, read_shard, shard_files
+from cvpods_ext.evaluation.detection.detections import DetectionTable, read_shard, shard_files
 from cvpods_ext.report.drawing import contact_sheet, draw_detections, draw_targets
 from cvpods_ext.structures import Detections, Targets
 from cvpods_ext.structures.boxes import xywh_to_xyxy

@@ -29,7 +29,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from cvpods_ext.engine.status import RunStatus, find_runs
+    from cvpods_ext.report.status import RunStatus, find_runs
 
     def row(run: RunStatus) -> list[str]:
         record = run.record

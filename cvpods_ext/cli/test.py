@@ -21,7 +21,7 @@ EXAMPLES = """\
   pods_test --weights model_final.pth         test a file of yours
   pods_test test.evaluator=lvis               judge with the official (slow) evaluator
   pods_test --detections theirs.json          judge the results json of another toolkit: no weights, no images
-  pods_test --detections theirs.json "test.tasks=('bbox',)"
+  pods_test --detections theirs.json "test.metrics=('bbox',)"
   pods_test --export results.json             also write what evaluation servers and other toolkits take
   pods_test --export-dataset labels.json      also write a COCO data set with scores, for FiftyOne
 then:
@@ -61,9 +61,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _test(arguments: argparse.Namespace, experiment: Experiment) -> None:
     from cvpods_ext.cli.pictures import draw_pictures
+    from cvpods_ext.engine.distributed.launch import choose_processes, launch
+    from cvpods_ext.engine.evaluate import judge
     from cvpods_ext.engine.infer import detections_folder, test_settings, weights_to_test
-    from cvpods_ext.engine.judge import judge
-    from cvpods_ext.engine.launch import choose_processes, launch
     from cvpods_ext.runtime.environment import device_name
     from cvpods_ext.runtime.log import setup_logging
 
@@ -98,7 +98,7 @@ def _work(device: Any, folder: str, overrides: list[str], smoke: bool, weights: 
 
 
 def _judge_given(arguments: argparse.Namespace, experiment: Experiment) -> None:
-    from cvpods_ext.engine.judge import judge_given
+    from cvpods_ext.engine.evaluate import judge_given
     from cvpods_ext.runtime.log import setup_logging
 
     setup_logging(experiment.output)
@@ -109,11 +109,12 @@ def _judge_given(arguments: argparse.Namespace, experiment: Experiment) -> None:
 
 
 def _export(arguments: argparse.Namespace, experiment: Experiment, shards: Path) -> None:
-    from cvpods_ext.data import annotations, catalog
-    from cvpods_ext.evaluation import interchange
+    from cvpods_ext.data import catalog
+    from cvpods_ext.data.annotations import annotations
+    from cvpods_ext.evaluation.detection import coco_json
 
     if arguments.export:
-        print(f"{arguments.export}: {interchange.export_json(shards, arguments.export):,} detections")
+        print(f"{arguments.export}: {coco_json.export_json(shards, arguments.export):,} detections")
     if arguments.export_dataset:
         files = catalog.resolve(experiment.config.data.test, experiment.folder)
         loaded = annotations.load(files)
@@ -127,7 +128,7 @@ def _export(arguments: argparse.Namespace, experiment: Experiment, shards: Path)
             for position, image_id in enumerate(loaded.image_ids)
         ]
         categories = [{"id": category.id, "name": category.name} for category in loaded.categories]
-        count = interchange.export_dataset(shards, arguments.export_dataset, images, categories)
+        count = coco_json.export_dataset(shards, arguments.export_dataset, images, categories)
         print(f"{arguments.export_dataset}: {count:,} detections, file names start at {files.images}")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cvpods_ext.cli.common import add_run_flags, guarded, parser
 
 if TYPE_CHECKING:
-    from cvpods_ext.engine.options import RunOptions
+    from cvpods_ext.config.run_options import RunOptions
 
 EXAMPLES = """\
   pods_train --num-gpus 8                     train the experiment of the current folder
@@ -54,9 +54,9 @@ def main() -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from cvpods_ext.config.experiment import load_experiment
-    from cvpods_ext.engine.boards import import_wandb
-    from cvpods_ext.engine.launch import choose_processes, launch, was_restarted, world_size
-    from cvpods_ext.engine.options import RunOptions
+    from cvpods_ext.config.run_options import RunOptions
+    from cvpods_ext.engine.distributed.launch import choose_processes, launch, was_restarted, world_size
+    from cvpods_ext.engine.logging.writers import import_wandb
     from cvpods_ext.runtime.log import setup_logging
 
     overrides = list(arguments.overrides)
@@ -90,7 +90,7 @@ def _scaled(arguments: argparse.Namespace, overrides: list[str]) -> list[str]:
     from rich.table import Table
 
     from cvpods_ext.config.experiment import load_experiment
-    from cvpods_ext.engine.scale import scaled
+    from cvpods_ext.config.scale_batch import scaled
     from cvpods_ext.runtime.progress import console
 
     written = {text.partition("=")[0] for text in overrides}
@@ -105,7 +105,7 @@ def _scaled(arguments: argparse.Namespace, overrides: list[str]) -> list[str]:
 def _work(device: Any, folder: str, overrides: list[str], smoke: bool, options: RunOptions) -> None:
     from cvpods_ext.cli.pictures import Artist
     from cvpods_ext.config.experiment import load_experiment
-    from cvpods_ext.engine.observe import observe
+    from cvpods_ext.engine.fit_statistics import observe
     from cvpods_ext.engine.train import train
     from cvpods_ext.runtime import dist
     from cvpods_ext.runtime.log import setup_logging

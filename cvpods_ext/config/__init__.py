@@ -1,5 +1,6 @@
 """Typed experiment configs: a frozen schema, changes as overrides, folders that become experiments."""
 
+from cvpods_ext.config.detection import DetectionConfig, DetectionData, DetectionTest, Detector
 from cvpods_ext.config.override import apply_overrides, changes, flatten, override
 from cvpods_ext.config.schema import Config, Data, DatasetFiles, Model, Schedule, Test
 
@@ -7,6 +8,10 @@ __all__ = [
     "Config",
     "Data",
     "DatasetFiles",
+    "DetectionConfig",
+    "DetectionData",
+    "DetectionTest",
+    "Detector",
     "Model",
     "Schedule",
     "Test",

@@ -6,17 +6,17 @@ learning rate 0.02, multi-scale training.
 
 from __future__ import annotations
 
+from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.config.override import override
-from cvpods_ext.config.schema import Config, DatasetFiles
+from cvpods_ext.config.schema import DatasetFiles
 
 MSRA_R50 = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
 MSRA_R101 = "detectron2://ImageNetPretrained/MSRA/R-101.pkl"
 
-# Caffe2 models of BGR images with the stride in the 3x3 convolutions. The first wants its images divided by the
-# deviations, the second, of Detectron's own catalogue, does not.
+# Caffe2 models of BGR images with the stride in the 3x3 convolutions. It wants its images divided by the
+# deviations.
 X101_32X8D = "detectron2://ImageNetPretrained/FAIR/X-101-32x8d.pkl"
 X101_32X8D_STD = (57.375, 57.12, 58.395)
-X101_64X4D = "https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained/FBResNeXt/X-101-64x4d.pkl"
 
 # What DisAlign adds to a box predictor, in a cascade to that of every stage: all that its second stage trains.
 DISALIGN_PARAMETERS = (
@@ -29,7 +29,7 @@ DISALIGN_PARAMETERS = (
 CLASSIFIER_PARAMETERS = (r"roi_heads\.box_predictor\.(\d\.)?cls_score\..+",)
 
 MASK_RCNN_LVIS1 = override(
-    Config(),
+    DetectionConfig(),
     data=dict(train="lvis_v1_train", test="lvis_v1_val"),
     model=dict(init=MSRA_R50),
     schedule=dict(iters=180_000, drops=(2 / 3, 8 / 9)),
@@ -58,7 +58,7 @@ DISALIGN_LVIS05 = override(
 
 # The baselines of detectron2 (configs/Base-RCNN-FPN.yaml): 90,000 iterations are its 1x, 270,000 its 3x.
 RCNN_COCO = override(
-    Config(),
+    DetectionConfig(),
     data=dict(train="coco_2017_train", test="coco_2017_val"),
     model=dict(init=MSRA_R50, score_threshold=0.05, detections_per_image=100),
     schedule=dict(iters=90_000),
@@ -67,7 +67,7 @@ RCNN_COCO = override(
 
 # LVIS in a box (pods_data synth) at 96 px, for a network that trains on two CPU cores in minutes.
 MINI = override(
-    Config(),
+    DetectionConfig(),
     data=dict(
         train=DatasetFiles(annotations="lvis/lvis_box_train.json", images="coco"),
         test=DatasetFiles(annotations="lvis/lvis_box_val.json", images="coco"),

@@ -7,8 +7,8 @@ released. Every batch size is the published one; where it does not fit, gradient
 from __future__ import annotations
 
 from cvpods_ext.config.bases import DISALIGN_PARAMETERS
+from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.config.override import override
-from cvpods_ext.config.schema import Config
 
 # Weights after masked image modelling, with the patches already resampled from 14 to 16 pixels.
 MIM = "https://huggingface.co/Yuxin-CV/EVA-02/resolve/main/eva02/pt/"
@@ -17,7 +17,7 @@ MIM = "https://huggingface.co/Yuxin-CV/EVA-02/resolve/main/eva02/pt/"
 _RGB = dict(pixel_mean=(123.675, 116.28, 103.53), pixel_std=(58.395, 57.12, 57.375))
 
 EVA02_COCO = override(
-    Config(),
+    DetectionConfig(),
     data=dict(
         train="coco_2017_train",
         test="coco_2017_val",
@@ -56,11 +56,6 @@ EVA02_L_LVIS1 = override(
     schedule=dict(iters=40_000, layer_decay=0.8),
 )
 
-# LVIS v0.5 has no published EVA-02: the recipes of v1.0, unchanged.
-_LVIS05 = dict(train="lvis_v0.5_train", test="lvis_v0.5_val")
-EVA02_LVIS05 = override(EVA02_LVIS1, data=_LVIS05)
-EVA02_L_LVIS05 = override(EVA02_L_LVIS1, data=_LVIS05)
-
 # Models of Objects365 are fine-tuned at a constant rate, and their averaged weights are tested.
 EVA02_L_COCO_FROM_O365 = override(
     EVA02_COCO,
@@ -89,7 +84,7 @@ EVA02_O365 = override(
     data=dict(train="objects365_trainval", test="objects365_val", lsj_side=1536, test_size=1536, test_max_size=1536),
     model=dict(init=MIM + "eva02_L_pt_m38m_p14to16.pt"),
     schedule=dict(iters=400_000, warmup_iters=5_000, lr=6e-5, batch_size=160, images_per_device=1, layer_decay=0.8),
-    test=dict(tasks=("bbox",)),
+    test=dict(metrics=("bbox",)),
     checkpoint_every=2_500,
 )
 
@@ -100,4 +95,3 @@ _DISALIGN = dict(
 )
 _SGD = dict(drops=(8 / 9,), lr=0.02, batch_size=16, optimizer="sgd", weight_decay=0.0001, layer_decay=1.0)
 EVA02_DISALIGN_LVIS1 = override(EVA02_LVIS1, **_DISALIGN, schedule=dict(**_SGD, iters=9_000, decay_norms=False))
-EVA02_DISALIGN_LVIS05 = override(EVA02_LVIS05, **_DISALIGN, schedule=dict(**_SGD, iters=4_500, decay_norms=False))

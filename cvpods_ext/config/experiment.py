@@ -16,9 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cvpods_ext.config.override import apply_overrides
+from cvpods_ext.config.override import apply_overrides, override
 from cvpods_ext.config.schema import Config
-from cvpods_ext.config.smoke import shrink
 from cvpods_ext.errors import ConfigError
 
 
@@ -75,7 +74,7 @@ def load_experiment(folder: str | Path = ".", overrides: Sequence[str] = (), smo
     config = getattr(_load(folder, "config"), "config", None)
     if not isinstance(config, Config):
         raise ConfigError(f"{folder / 'config.py'} must define `config = override(BASE, ...)`, got {config!r}")
-    config = replace(shrink(config) if smoke else config, folder=str(folder))
+    config = replace(override(config, **config.smoke_settings()) if smoke else config, folder=str(folder))
     return Experiment(folder, apply_overrides(config, overrides), tuple(overrides), smoke)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from cvpods_ext.errors import ConfigError
 
@@ -22,21 +22,13 @@ class DatasetFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What is trained and tested on, and how an image reaches the model."""
+    """What is trained and tested on. A task adds how an image reaches its model."""
 
-    train: str | DatasetFiles = "lvis_v1_train"
-    test: str | DatasetFiles = "lvis_v1_val"
+    train: str | DatasetFiles
+    test: str | DatasetFiles
     sampler: Literal["uniform", "repeat_factor", "instance_repeat_factor"] = "uniform"
     repeat_threshold: float = 0.001  # t of repeat-factor sampling
-    group_by_aspect: bool = True  # batches hold only wide or only tall images
-    channels: Literal["RGB", "BGR"] = "BGR"  # BGR for the MSRA weights
-    train_sizes: tuple[int, ...] = (640, 672, 704, 736, 768, 800)  # shortest edge, one is drawn per image
-    train_max_size: int = 1333
-    test_size: int = 800
-    test_max_size: int = 1333
-    lsj_side: int = 0  # large-scale jitter into squares of so many pixels instead of train_sizes; 0 is off
-    lsj_range: tuple[float, float] = (0.1, 2.0)  # of the square that the image is fitted into before the crop
-    flip_probability: float = 0.5
+    channels: Literal["RGB", "BGR"] = "RGB"
     num_shots: str = ""  # file of class counts below the data root; "" is the data set's own
     max_images: int = 0  # use only the first so many images; 0 is all
     workers: int = 4  # loader processes per rank
@@ -44,18 +36,13 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Where weights come from, what is trained, and what counts as a detection. Layers are in net.py."""
+    """Where weights come from and what is trained. Layers are in net.py; a task adds its model's settings."""
 
     init: str = "none"  # a file, detectron2://..., experiment:<name>, or none
     init_skip: tuple[str, ...] = ()  # regular expressions of tensors that are not taken from init
     train_only: tuple[str, ...] = ()  # regular expressions of parameter names; () trains what net.py left trainable
-    pixel_mean: tuple[float, float, float] = (103.53, 116.28, 123.675)  # in the order of data.channels
-    pixel_std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    score_threshold: float = 0.0001  # a detection scores strictly more
-    suppression: Literal["hard", "linear", "gaussian"] = "hard"  # hard NMS, or the decay of Soft-NMS
-    nms_threshold: float = 0.5  # IoU from which hard NMS removes and linear Soft-NMS decays
-    detections_per_image: int = 300
-    maskness_threshold: float = 0.0  # scores times the mean of the mask probabilities above it; 0 is off
+    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # in the order of data.channels
+    pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,21 +105,25 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Test:
-    """How the model is judged."""
+    """What is measured, when, and on which weights. A task adds the rules of its evaluation."""
 
-    evaluator: Literal["own", "hotcoco", "lvis"] = "own"  # lvis: the official packages, also for COCO; all agree
-    tasks: tuple[str, ...] = ("bbox", "segm")
-    max_detections: int = 300  # per image, over all classes
+    metrics: tuple[str, ...] = ()  # families of the task's metric table; () is what the task computes by default
     ema: bool = False  # test the running average of the weights instead of the weights
-    pictures: int = 6  # images drawn with their detections after a test
+    pictures: int = 6  # images drawn with their predictions after a test
     every: int = 0  # iterations between tests during training, which also write a checkpoint; 0 is never
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One experiment. `base`, `written` and `folder` remember where it came from and are not its identity."""
+    """One experiment; every task has a subclass with its own sections, such as `config.detection.DetectionConfig`.
 
-    data: Data = field(default_factory=Data)
+    `task` names a module of `cvpods_ext.tasks`, or, with a dot, any module, see `tasks.task`. `base`, `written` and
+    `folder` remember where the config came from and are not its identity.
+    """
+
+    task: ClassVar[str] = ""
+
+    data: Data
     model: Model = field(default_factory=Model)
     schedule: Schedule = field(default_factory=Schedule)
     test: Test = field(default_factory=Test)
@@ -151,6 +142,26 @@ class Config:
     def __post_init__(self) -> None:
         if self.keep_best and not self.test.every:
             raise ConfigError(f"keep_best={self.keep_best!r} needs tests during training: set test.every")
+
+    def smoke_settings(self) -> dict[str, Any]:
+        """What `--smoke` changes: ten steps on eight images, about a minute on a CPU. A task adds small inputs."""
+        schedule = self.schedule
+        return {
+            "data": {"max_images": 8, "workers": 0},
+            "schedule": {
+                "iters": min(10, schedule.iters),
+                "warmup_iters": min(5, schedule.warmup_iters),
+                "batch_size": 2,
+                "images_per_device": 2,
+                # A few steps from scratch at the full rate tell nothing; one tenth keeps every loss finite.
+                "lr": schedule.lr / 10,
+                "clip_norm": 1.0,
+                "precision": "fp32",  # a CPU only emulates half precision
+            },
+            "checkpoint_every": 5,
+            "log_every": 1,
+            "picture_every": 5,
+        }
 
 
 PROVENANCE_FIELDS = ("base", "written", "folder")

@@ -10,13 +10,12 @@ import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from cvpods_ext.config.schema import Data, DatasetFiles
 from cvpods_ext.data import category_tables
+from cvpods_ext.data.annotations.annotations import load as load_annotations
+from cvpods_ext.data.paths import DatasetPaths, Schema
 from cvpods_ext.errors import ConfigError, DataError
-
-Schema = Literal["lvis", "coco", "own"]
 
 
 @dataclass(frozen=True)
@@ -39,21 +38,6 @@ class KnownDataset:
     table: str  # shipped category facts
     downloads: tuple[Download, ...]
     num_shots: str = ""  # published file of class counts
-
-
-@dataclass(frozen=True)
-class DatasetPaths:
-    """Where a data set lies on this machine.
-
-    In "lvis" an image is the last two components of its coco_url below `images`; otherwise it is its file_name.
-    "own" is a json of the user's in either layout.
-    """
-
-    name: str
-    annotations: Path
-    images: Path
-    schema: Schema
-    root: Path
 
 
 _COCO_IMAGES = (
@@ -167,7 +151,4 @@ def categories(dataset: str | DatasetFiles, start: Path | str) -> tuple[category
 
 
 def _own_categories(dataset: str | DatasetFiles, start: Path | str) -> tuple[category_tables.Category, ...]:
-    # Deferred: only data of one's own needs the annotation reader, which in turn needs this module.
-    from cvpods_ext.data import annotations
-
-    return annotations.load(resolve(dataset, start)).categories
+    return load_annotations(resolve(dataset, start)).categories

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cvpods_ext.data import images, transforms
-from cvpods_ext.data.annotations import Annotations, Instances
+from cvpods_ext.data.annotations.annotations import Annotations, Instances
 from cvpods_ext.errors import DataError
 from cvpods_ext.structures import BitMasks, Masks, PolygonMasks, Targets
 

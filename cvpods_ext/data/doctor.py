@@ -11,10 +11,11 @@ from typing import Literal
 
 import numpy as np
 
-from cvpods_ext.config.schema import Data, DatasetFiles
-from cvpods_ext.data import annotations as annotation_files
+from cvpods_ext.config.detection import DetectionData
+from cvpods_ext.config.schema import DatasetFiles
 from cvpods_ext.data import catalog, num_shots, statistics
-from cvpods_ext.data.annotations import Annotations
+from cvpods_ext.data.annotations import annotations as annotation_files
+from cvpods_ext.data.annotations.annotations import Annotations
 from cvpods_ext.errors import DataError, UserError
 from cvpods_ext.runtime.progress import track
 
@@ -33,7 +34,7 @@ class Finding:
     remedy: str = ""
 
 
-def examine_experiment(data: Data, start: Path | str) -> Iterator[Finding]:
+def examine_experiment(data: DetectionData, start: Path | str) -> Iterator[Finding]:
     """Check what an experiment trains and tests on, and that both sets and the class counts fit one network."""
     yield from examine(data.train, start)
     if data.test != data.train:

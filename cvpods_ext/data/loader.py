@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from cvpods_ext.config.schema import Config, Data, DatasetFiles
-from cvpods_ext.data import annotations as annotation_files
+from cvpods_ext.config.detection import DetectionConfig, DetectionData
+from cvpods_ext.config.schema import DatasetFiles
 from cvpods_ext.data import catalog, statistics, transforms
-from cvpods_ext.data.annotations import Annotations
+from cvpods_ext.data.annotations import annotations as annotation_files
+from cvpods_ext.data.annotations.annotations import Annotations
 from cvpods_ext.data.dataset import BrokenImage, InferenceDataset, Sample, TrainingDataset
 from cvpods_ext.data.sampling import BatchOrder, RepeatFactorSampler, Sampler, UniformSampler
 from cvpods_ext.errors import ConfigError, DataError
@@ -28,7 +29,7 @@ Collated = tuple[Batch, list[BrokenImage]]
 
 
 def training_batches(
-    cfg: Config,
+    cfg: DetectionConfig,
     folder: Path | str,
     start_iteration: int = 0,
     rank: int = 0,
@@ -57,7 +58,7 @@ def training_batches(
     return _without_broken(loader, _SkipLog(skipped_file, patience))
 
 
-def training_transforms(data: Data) -> list[transforms.Transform]:
+def training_transforms(data: DetectionData) -> list[transforms.Transform]:
     """What is done to a training image, in this order."""
     if data.lsj_side:
         low, high = data.lsj_range
@@ -72,7 +73,12 @@ def training_transforms(data: Data) -> list[transforms.Transform]:
 
 
 def batch_order(
-    cfg: Config, annotations: Annotations, positions: np.ndarray, start_iteration: int, rank: int, world_size: int
+    cfg: DetectionConfig,
+    annotations: Annotations,
+    positions: np.ndarray,
+    start_iteration: int,
+    rank: int,
+    world_size: int,
 ) -> BatchOrder:
     """Which images make up which batch of this process."""
     batches_per_iteration = cfg.schedule.batch_size // cfg.schedule.images_per_device
@@ -94,7 +100,7 @@ def batch_order(
     )
 
 
-def sampler(data: Data, annotations: Annotations, positions: np.ndarray) -> Sampler:
+def sampler(data: DetectionData, annotations: Annotations, positions: np.ndarray) -> Sampler:
     """The sampler that `data.sampler` names, over the images at `positions`."""
     if data.sampler == "uniform":
         return UniformSampler(len(positions))
@@ -109,7 +115,7 @@ def sampler(data: Data, annotations: Annotations, positions: np.ndarray) -> Samp
 
 
 def test_batches(
-    cfg: Config,
+    cfg: DetectionConfig,
     folder: Path | str,
     rank: int,
     world_size: int,
@@ -140,7 +146,7 @@ class InferenceBatches:
             yield batch
 
 
-def load_checked(data: Data, dataset: str | DatasetFiles, folder: Path | str) -> Annotations:
+def load_checked(data: DetectionData, dataset: str | DatasetFiles, folder: Path | str) -> Annotations:
     """Annotations that are sound but for a few, for as many classes as the network has, and whose images exist."""
     annotations = annotation_files.load(catalog.resolve(dataset, folder))
     expected = catalog.num_classes(data, folder)
@@ -164,11 +170,11 @@ def load_checked(data: Data, dataset: str | DatasetFiles, folder: Path | str) ->
     return annotations
 
 
-def _limited(positions: np.ndarray, data: Data) -> np.ndarray:
+def _limited(positions: np.ndarray, data: DetectionData) -> np.ndarray:
     return positions[: data.max_images] if data.max_images else positions
 
 
-def _loader(dataset: TrainingDataset | InferenceDataset, data: Data, **batching) -> DataLoader:
+def _loader(dataset: TrainingDataset | InferenceDataset, data: DetectionData, **batching) -> DataLoader:
     return DataLoader(
         dataset,
         num_workers=data.workers,

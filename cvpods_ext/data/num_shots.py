@@ -1,4 +1,4 @@
-"""Class counts in the published `num_shots` formats, and where the counts of an experiment come from.
+"""What methods ask about a training set: class counts and their files, frequency groups, where boxes lie.
 
 `num_shots_v0.5.npy` is a one-dimensional integer array in label order; `num_shots_v1.0.json` a flat list of
 category id, count, category id, count, ...
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvpods_ext.config.schema import Data
-from cvpods_ext.data import annotations as annotation_files
 from cvpods_ext.data import catalog, category_tables, statistics
+from cvpods_ext.data.annotations.annotations import Annotations
+from cvpods_ext.data.annotations.annotations import load as load_annotations
 from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.runtime.files import atomic_path, write_json, write_text
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
+
+# The N of a frequency, from https://www.lvisdataset.org: v0.5 leaves out images without annotations.
+LVIS_IMAGES = {"lvis_v1_train": 100_170, "lvis_v0.5_train": 56_740}
 
 
 def class_counts(data: Data, start: Path | str) -> torch.Tensor:
@@ -60,8 +64,49 @@ def image_counts(data: Data, start: Path | str) -> torch.Tensor:
 
     counts = _shipped_image_counts(data)
     if counts is None:
-        counts = statistics.class_counts(annotation_files.load(catalog.resolve(data.train, start)), "image")
+        counts = statistics.class_counts(_annotations(data, start), "image")
     return torch.from_numpy(counts.astype(np.float32))
+
+
+def instance_counts(data: Data, start: Path | str) -> torch.Tensor:
+    """(num_classes,) float32 number of annotated objects of each class, from the shipped table or the training json."""
+    import torch
+
+    table = catalog.known(data.train).table if isinstance(data.train, str) else ""
+    counts = np.array([category.instance_count for category in category_tables.load(table)] if table else [-1])
+    if (counts < 0).any():
+        counts = statistics.class_counts(_annotations(data, start), "instance")
+    return torch.from_numpy(counts.astype(np.float32))
+
+
+def frequency_groups(data: Data, start: Path | str) -> np.ndarray:
+    """(num_classes,) of "r", "c", "f": what the data set says, else by its numbers of training images."""
+    stated = np.array([category.frequency for category in catalog.categories(data.train, start)])
+    if (stated != "").all():
+        return stated
+    return statistics.frequency_groups(statistics.class_counts(_annotations(data, start)))
+
+
+def num_images(data: Data, start: Path | str) -> int:
+    """Training images that frequencies refer to; of data without a known number, the annotated ones."""
+    if isinstance(data.train, str) and data.train in LVIS_IMAGES:
+        return LVIS_IMAGES[data.train]
+    return len(statistics.annotated_images(_annotations(data, start)))
+
+
+def box_centres(data: Data, start: Path | str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Centres (M, 2) float64 in [0, 1] of width and height, and labels (M,) int64, of all boxes that are not crowds.
+
+    Reads the training json, which must therefore be there even when a model is only built.
+    """
+    import torch
+
+    found = _annotations(data, start)
+    index, boxes = found.index, found.boxes()
+    kept = ~index.crowd
+    sides = np.stack((found.widths, found.heights), axis=1)[index.image[kept]]
+    centres = (boxes[kept, :2] + boxes[kept, 2:]) / 2 / sides.astype(np.float64)
+    return torch.from_numpy(centres), torch.from_numpy(index.label[kept].astype(np.int64))
 
 
 def _shipped_image_counts(data: Data) -> np.ndarray | None:
@@ -91,9 +136,13 @@ def _find(data: Data, start: Path | str) -> tuple[np.ndarray, str]:
         counts = _shipped_image_counts(data)
         if counts is not None:
             return counts, f"shipped table {entry.table} (images per class)"
-    annotations = annotation_files.load(catalog.resolve(data.train, start))
+    annotations = _annotations(data, start)
     counts = statistics.class_counts(annotations, "image")
     return counts, f"images per class counted in {annotations.paths.annotations}"
+
+
+def _annotations(data: Data, start: Path | str) -> Annotations:
+    return load_annotations(catalog.resolve(data.train, start))
 
 
 def _in_data_root(relative: str, start: Path | str) -> Path | None:

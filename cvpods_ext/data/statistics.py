@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from cvpods_ext.data.annotations import Annotations
+from cvpods_ext.data.annotations.annotations import Annotations
 
 Count = Literal["image", "instance"]
 RARE_AT_MOST, COMMON_AT_MOST = 10, 100  # images; the limits that LVIS v1 and v0.5 both follow

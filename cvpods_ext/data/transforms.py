@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvpods_ext.data import polygon_clip
+from cvpods_ext.data.annotations import polygon_clip
 from cvpods_ext.structures import BitMasks, Masks, PolygonMasks, Targets
 from cvpods_ext.structures import boxes as box_ops
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from cvpods_ext.engine.replicas import local
+from cvpods_ext.engine.distributed.parallel import local
 from cvpods_ext.errors import WeightsError
 
 

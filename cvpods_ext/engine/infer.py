@@ -16,20 +16,20 @@ import torch
 from torch import nn
 
 from cvpods_ext.config.experiment import Experiment
-from cvpods_ext.data.annotations import load as load_annotations
+from cvpods_ext.data.annotations.annotations import load as load_annotations
 from cvpods_ext.data.catalog import resolve
 from cvpods_ext.data.loader import test_batches
 from cvpods_ext.engine.checkpoint import CheckpointFolder
 from cvpods_ext.errors import WeightsError
-from cvpods_ext.evaluation.detections import (
+from cvpods_ext.evaluation.detection.background_eval import following
+from cvpods_ext.evaluation.detection.detections import (
     SHARD_IMAGES,
     ShardWriter,
     completed_image_ids,
     read_shard_metadata,
     shard_files,
 )
-from cvpods_ext.evaluation.follow import following
-from cvpods_ext.modeling.postprocess import RawDetections, finish
+from cvpods_ext.modeling.detection.postprocess import RawDetections, finish
 from cvpods_ext.modeling.weights.load import load_into
 from cvpods_ext.modeling.weights.reader import read
 from cvpods_ext.runtime import dist
@@ -147,7 +147,7 @@ def _evaluating_beside(
     test = experiment.config.test
     if not dist.is_main() or test.evaluator != "own" or num_batches <= SHARD_IMAGES:
         return nullcontext()
-    return following(annotations, folder, test.tasks, test.max_detections)
+    return following(annotations, folder, test.metrics, test.max_detections)
 
 
 def _load_all(model: nn.Module, weights: Path, ema: bool) -> None:

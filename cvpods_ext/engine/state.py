@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cvpods_ext.engine.distributed.parallel import like, whole
 from cvpods_ext.engine.ema import WeightAverage
-from cvpods_ext.engine.replicas import like, whole
 from cvpods_ext.errors import WeightsError
 from cvpods_ext.runtime import dist
 

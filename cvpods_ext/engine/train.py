@@ -17,27 +17,25 @@ import torch
 from torch import nn
 
 from cvpods_ext.config.experiment import Experiment
+from cvpods_ext.config.run_options import RunOptions
 from cvpods_ext.data.loader import training_batches
-from cvpods_ext.data.training_facts import frequency_groups
-from cvpods_ext.engine.bad_step import save_bad_step
-from cvpods_ext.engine.boards import boards_of
-from cvpods_ext.engine.bottleneck import DataWait
+from cvpods_ext.data.num_shots import frequency_groups
+from cvpods_ext.data.resilient_loader import Reading
 from cvpods_ext.engine.checkpoint import BackgroundSaver, CheckpointFolder
-from cvpods_ext.engine.compiled import compile_backbone
+from cvpods_ext.engine.debug.profiler import Profile, instruments
+from cvpods_ext.engine.debug.step_dump import save_bad_step
+from cvpods_ext.engine.distributed.parallel import Replica, compile_backbone
 from cvpods_ext.engine.ema import WeightAverage
-from cvpods_ext.engine.groups import GroupMeter
-from cvpods_ext.engine.instruments import Profile, instruments
-from cvpods_ext.engine.monitor import Monitor
+from cvpods_ext.engine.init_run import initial_weights, save_config
+from cvpods_ext.engine.logging.data_time import DataWait
+from cvpods_ext.engine.logging.frequency_groups import GroupMeter
+from cvpods_ext.engine.logging.metrics import Monitor
+from cvpods_ext.engine.logging.writers import boards_of
 from cvpods_ext.engine.optim import build_optimizer, learning_rate, select_trainable
-from cvpods_ext.engine.options import RunOptions
-from cvpods_ext.engine.periodic import PeriodicTest
-from cvpods_ext.engine.reading import Reading
-from cvpods_ext.engine.replicas import Replica
-from cvpods_ext.engine.setup import initial_weights, save_config
+from cvpods_ext.engine.periodic_eval import PeriodicTest
 from cvpods_ext.engine.signals import StopSignal
 from cvpods_ext.engine.state import TrainingState
-from cvpods_ext.engine.step import Step
-from cvpods_ext.engine.watch import NotFinite
+from cvpods_ext.engine.step import NotFinite, Step
 from cvpods_ext.errors import TrainingError
 from cvpods_ext.modeling.frozen_norms import has_frozen_norms, measure_frozen_norms
 from cvpods_ext.runtime import dist

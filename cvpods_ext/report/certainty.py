@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cvpods_ext.errors import ConfigError
-from cvpods_ext.evaluation.bootstrap import Draws
-from cvpods_ext.evaluation.comparison import (
+from cvpods_ext.evaluation.detection.bootstrap import Draws
+from cvpods_ext.evaluation.detection.match_table import MatchTable
+from cvpods_ext.evaluation.detection.protocol import GROUPS
+from cvpods_ext.evaluation.detection.significance import (
     METRICS,
     Interval,
     Resampled,
@@ -17,8 +19,6 @@ from cvpods_ext.evaluation.comparison import (
     intervals,
     resample,
 )
-from cvpods_ext.evaluation.match_table import MatchTable
-from cvpods_ext.evaluation.protocol import GROUPS
 from cvpods_ext.report.table import DIGITS, NO_GROUND_TRUTH, UNMEASURED, Cell, Table
 from cvpods_ext.runtime.progress import track
 

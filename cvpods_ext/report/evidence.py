@@ -13,12 +13,12 @@ from typing import Literal
 
 import numpy as np
 
-from cvpods_ext.evaluation.detections import DetectionTable, read_rows
-from cvpods_ext.evaluation.errors import KINDS, classify
-from cvpods_ext.evaluation.ground_truth import GroundTruth
-from cvpods_ext.evaluation.match_table import Judged, MatchTable, Objects
-from cvpods_ext.evaluation.per_category import AT_HALF
-from cvpods_ext.evaluation.protocol import needs_masks
+from cvpods_ext.evaluation.detection.detections import DetectionTable, read_rows
+from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
+from cvpods_ext.evaluation.detection.match_table import Judged, MatchTable, Objects
+from cvpods_ext.evaluation.detection.per_category import AT_HALF
+from cvpods_ext.evaluation.detection.protocol import needs_masks
+from cvpods_ext.evaluation.detection.tide import KINDS, classify
 
 ERRORS = (*KINDS, "missed")
 

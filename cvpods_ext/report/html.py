@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from cvpods_ext.evaluation.detections import DetectionTable
-from cvpods_ext.evaluation.ground_truth import GroundTruth
-from cvpods_ext.evaluation.per_category import category_aps
-from cvpods_ext.evaluation.protocol import GROUPS, Curves
+from cvpods_ext.evaluation.detection.detections import DetectionTable
+from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
+from cvpods_ext.evaluation.detection.per_category import category_aps
+from cvpods_ext.evaluation.detection.protocol import GROUPS, Curves
 from cvpods_ext.report import charts
 from cvpods_ext.report.evidence import ERRORS, Judgement, Mistake, evidence, mistake_counts
 from cvpods_ext.report.table import Table

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cvpods_ext.config.experiment import output_folder
-from cvpods_ext.evaluation import detections
-from cvpods_ext.evaluation.curves import curves
-from cvpods_ext.evaluation.ground_truth import GroundTruth
-from cvpods_ext.evaluation.match_table import MatchTable
-from cvpods_ext.evaluation.matches import match_table
-from cvpods_ext.evaluation.protocol import OFFICIAL, Criteria
-from cvpods_ext.evaluation.selection import limit_of, select_annotations
+from cvpods_ext.evaluation.detection import detections
+from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
+from cvpods_ext.evaluation.detection.match_table import MatchTable
+from cvpods_ext.evaluation.detection.matching_pipeline import match_table
+from cvpods_ext.evaluation.detection.precision_recall import curves
+from cvpods_ext.evaluation.detection.protocol import OFFICIAL, Criteria
+from cvpods_ext.evaluation.detection.selection import limit_of, select_annotations
 from cvpods_ext.report.certainty import Candidate
 from cvpods_ext.report.evidence import Judgement
 from cvpods_ext.report.html import PageRun

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from cvpods_ext.errors import DataError
-from cvpods_ext.evaluation.detections import DetectionTable
-from cvpods_ext.evaluation.protocol import needs_masks
+from cvpods_ext.evaluation.detection.detections import DetectionTable
+from cvpods_ext.evaluation.detection.protocol import needs_masks
 from cvpods_ext.report.drawing import Shape, decode_rle, draw_shapes
 from cvpods_ext.report.evidence import Judgement, Mistake
 

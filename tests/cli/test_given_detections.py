@@ -10,8 +10,8 @@ import pytest
 
 from cvpods_ext.cli import compare as pods_compare
 from cvpods_ext.cli import test as pods_test
-from cvpods_ext.data.synthetic import generate
-from cvpods_ext.evaluation.detections import shard_files
+from cvpods_ext.data.synthetic.write import generate
+from cvpods_ext.evaluation.detection.detections import shard_files
 from cvpods_ext.evaluation.results import Results
 
 CONFIG = """

@@ -10,7 +10,7 @@ import torch
 
 from cvpods_ext.cli import test as pods_test
 from cvpods_ext.cli import train as pods_train
-from cvpods_ext.data.synthetic import generate
+from cvpods_ext.data.synthetic.write import generate
 
 CONFIG = """
 from cvpods_ext.config import override
@@ -25,9 +25,9 @@ config = override(
 NET = """
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.data.num_shots import class_counts
-from cvpods_ext.modeling.assemble import mask_rcnn_fpn
+from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
 from cvpods_ext.modeling.losses.grw import GroupReweightedCrossEntropy
-from cvpods_ext.modeling.small import SMALL, narrow_resnet_fpn
+from cvpods_ext.modeling.detection.presets_small import SMALL, narrow_resnet_fpn
 
 def build_model(cfg):
     return mask_rcnn_fpn(

@@ -4,9 +4,10 @@ from cvpods_ext.config.experiment import load_experiment
 from cvpods_ext.errors import ConfigError
 
 CONFIG = """
-from cvpods_ext.config import Config, override
+from cvpods_ext.config import override
+from cvpods_ext.config.detection import DetectionConfig
 from .helper import RATE
-config = override(Config(), schedule=dict(lr=RATE))
+config = override(DetectionConfig(), schedule=dict(lr=RATE))
 """
 
 
@@ -47,7 +48,9 @@ def test_the_output_folder_can_be_moved(folder, tmp_path, monkeypatch):
 def test_two_folders_do_not_share_modules(folder, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
-    (other / "config.py").write_text("from cvpods_ext.config import Config\nconfig = Config()\n")
+    (other / "config.py").write_text(
+        "from cvpods_ext.config.detection import DetectionConfig\nconfig = DetectionConfig()\n"
+    )
     (other / "net.py").write_text("def build_model(cfg):\n    return 'other'\n")
     assert load_experiment(folder).build_model() == 0.5
     assert load_experiment(other).build_model() == "other"

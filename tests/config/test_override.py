@@ -1,18 +1,19 @@
 import pytest
 
-from cvpods_ext.config import Config, DatasetFiles, apply_overrides, changes, flatten, override
+from cvpods_ext.config import DatasetFiles, apply_overrides, changes, flatten, override
+from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.config.override import fingerprint
 from cvpods_ext.errors import ConfigError
 
 
 def test_an_unknown_key_is_answered_with_the_nearest_known_one():
     with pytest.raises(ConfigError, match=r"unknown config key 'schedule.iter': did you mean 'iters'\?"):
-        override(Config(), schedule=dict(iter=3))
+        override(DetectionConfig(), schedule=dict(iter=3))
 
 
 def test_an_unknown_section_is_refused():
     with pytest.raises(ConfigError, match="unknown config key 'shedule': did you mean 'schedule'"):
-        apply_overrides(Config(), ["shedule.iters=3"])
+        apply_overrides(DetectionConfig(), ["shedule.iters=3"])
 
 
 @pytest.mark.parametrize(
@@ -28,11 +29,11 @@ def test_an_unknown_section_is_refused():
 )
 def test_a_wrong_value_is_refused_with_the_expected_type(assignment, message):
     with pytest.raises(ConfigError, match=message):
-        apply_overrides(Config(), [assignment])
+        apply_overrides(DetectionConfig(), [assignment])
 
 
 def test_ints_become_floats_and_lists_become_tuples():
-    config = apply_overrides(Config(), ["schedule.lr=1", "data.train_sizes=[96, 128]", "output=runs/a"])
+    config = apply_overrides(DetectionConfig(), ["schedule.lr=1", "data.train_sizes=[96, 128]", "output=runs/a"])
     assert config.schedule.lr == 1.0
     assert isinstance(config.schedule.lr, float)
     assert config.data.train_sizes == (96, 128)
@@ -40,7 +41,7 @@ def test_ints_become_floats_and_lists_become_tuples():
 
 
 def test_changes_lists_exactly_what_differs_from_the_base():
-    base = Config()
+    base = DetectionConfig()
     config = override(base, schedule=dict(lr=0.04), data=dict(sampler="repeat_factor"), seed=0)
     assert changes(config, base) == {
         "schedule.lr": (0.02, 0.04),
@@ -50,7 +51,7 @@ def test_changes_lists_exactly_what_differs_from_the_base():
 
 
 def test_provenance_is_not_part_of_the_identity():
-    base = Config()
+    base = DetectionConfig()
     assert override(base, seed=0) == base
     assert fingerprint(override(base, seed=0)) == fingerprint(base)
     assert fingerprint(override(base, seed=1)) != fingerprint(base)
@@ -58,15 +59,15 @@ def test_provenance_is_not_part_of_the_identity():
 
 
 def test_a_data_set_of_ones_own_is_a_pair_of_paths():
-    config = override(Config(), data=dict(train=DatasetFiles(annotations="a.json", images="img")))
+    config = override(DetectionConfig(), data=dict(train=DatasetFiles(annotations="a.json", images="img")))
     config = apply_overrides(config, ["data.train.images=other"])
     assert config.data.train == DatasetFiles(annotations="a.json", images="other")
     assert flatten(config)["data.train"] == {"annotations": "a.json", "images": "other"}
 
 
 def test_milestones_follow_the_number_of_iterations():
-    assert Config().schedule.milestones == (120_000, 160_000)
-    assert apply_overrides(Config(), ["schedule.iters=90"]).schedule.milestones == (60, 80)
+    assert DetectionConfig().schedule.milestones == (120_000, 160_000)
+    assert apply_overrides(DetectionConfig(), ["schedule.iters=90"]).schedule.milestones == (60, 80)
 
 
 @pytest.mark.parametrize(
@@ -74,24 +75,26 @@ def test_milestones_follow_the_number_of_iterations():
 )
 def test_impossible_schedules_are_refused(assignment):
     with pytest.raises(ConfigError, match="schedule"):
-        apply_overrides(Config(), [assignment])
+        apply_overrides(DetectionConfig(), [assignment])
 
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_values_that_only_fit_together_come_in_any_order(order):
     """With the base's 16 images at once neither could come first."""
-    base = override(Config(), schedule=dict(batch_size=16, images_per_device=16))
+    base = override(DetectionConfig(), schedule=dict(batch_size=16, images_per_device=16))
     config = apply_overrides(base, ["schedule.batch_size=6", "schedule.images_per_device=3"][::order])
     assert (config.schedule.batch_size, config.schedule.images_per_device) == (6, 3)
 
 
 def test_of_two_values_for_a_key_the_later_one_counts():
-    config = apply_overrides(Config(), ["schedule.iters=10", "schedule={'iters': 20, 'lr': 1}", "schedule.lr=2"])
+    config = apply_overrides(
+        DetectionConfig(), ["schedule.iters=10", "schedule={'iters': 20, 'lr': 1}", "schedule.lr=2"]
+    )
     assert (config.schedule.iters, config.schedule.lr) == (20, 2.0)
 
 
 def test_a_value_and_a_part_of_it_contradict_each_other():
-    base = override(Config(), data=dict(train=DatasetFiles(annotations="a.json", images="img")))
+    base = override(DetectionConfig(), data=dict(train=DatasetFiles(annotations="a.json", images="img")))
     with pytest.raises(ConfigError, match=r"data\.train is given as 'lvis_v1_train' and data\.train\.images as well"):
         apply_overrides(base, ["data.train=lvis_v1_train", "data.train.images=other"])
     assert apply_overrides(base, ["data.train.images=other", "data.train=lvis_v1_train"]).data.train == "lvis_v1_train"

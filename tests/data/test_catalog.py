@@ -5,7 +5,8 @@ import sys
 import pytest
 from shared import shared
 
-from cvpods_ext.config.schema import Data, DatasetFiles
+from cvpods_ext.config.detection import DetectionData
+from cvpods_ext.config.schema import DatasetFiles
 from cvpods_ext.data import catalog, category_tables
 from cvpods_ext.errors import ConfigError, DataError
 
@@ -21,7 +22,11 @@ def test_every_known_data_set_resolves_below_the_root(monkeypatch):
         assert paths.annotations.is_file()
         assert paths.images.is_dir()
         assert paths.name == name
-        assert len(category_tables.load(entry.table)) == entry.num_classes == catalog.num_classes(Data(train=name), ".")
+        assert (
+            len(category_tables.load(entry.table))
+            == entry.num_classes
+            == catalog.num_classes(DetectionData(train=name), ".")
+        )
 
 
 @pytest.mark.parametrize("name", ["lvis_v1_train", "lvis_v0.5_train", "coco_2017_train"])

@@ -6,7 +6,8 @@ from shared import shared
 from tiny_dataset import SQUARE, annotation, categories, image, write_dataset, write_json, write_photo
 
 from cvpods_ext.config.schema import DatasetFiles
-from cvpods_ext.data import annotations, catalog
+from cvpods_ext.data import catalog
+from cvpods_ext.data.annotations import annotations
 from cvpods_ext.data.dataset import InferenceDataset, TrainingDataset, read_image, read_targets
 from cvpods_ext.data.transforms import HorizontalFlip, LargeScaleJitter, ShortestEdgeResize
 from cvpods_ext.structures import BitMasks, PolygonMasks

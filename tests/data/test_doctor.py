@@ -5,7 +5,8 @@ import pytest
 from shared import shared
 from tiny_dataset import annotation, categories, image, write_dataset, write_json
 
-from cvpods_ext.config.schema import Data, DatasetFiles
+from cvpods_ext.config.detection import DetectionData
+from cvpods_ext.config.schema import DatasetFiles
 from cvpods_ext.data import catalog, doctor
 
 
@@ -103,21 +104,23 @@ def test_another_file_under_a_known_name_is_noticed(tmp_path):
 def test_train_and_test_with_different_categories_do_not_fit_one_network(tmp_path):
     (tmp_path / "val").mkdir()
     train, test = write_dataset(tmp_path), write_dataset(tmp_path / "val", name="val")
-    assert problems(doctor.examine_experiment(Data(train=train, test=test), ".")) == []
+    assert problems(doctor.examine_experiment(DetectionData(train=train, test=test), ".")) == []
     write_json(tmp_path / "val" / "val.json", [image(1)], [annotation(1, 1, 3)], categories(3, 8))
     assert (
         "category ids of train.json and val.json differ"
-        in only_problem(doctor.examine_experiment(Data(train=train, test=test), ".")).text
+        in only_problem(doctor.examine_experiment(DetectionData(train=train, test=test), ".")).text
     )
     write_json(tmp_path / "val" / "val.json", [image(1)], [annotation(1, 1, 3)], categories(3))
-    texts = [found.text for found in problems(doctor.examine_experiment(Data(train=train, test=test), "."))]
+    texts = [found.text for found in problems(doctor.examine_experiment(DetectionData(train=train, test=test), "."))]
     assert "1 categories, but the network gets 2 classes" in texts
 
 
 def test_class_counts_of_a_wrong_length_are_a_problem(tmp_path):
     files = write_dataset(tmp_path)
     (tmp_path / "shots.json").write_text("[3, 5]")
-    problem = only_problem(doctor.examine_experiment(Data(train=files, test=files, num_shots="shots.json"), "."))
+    problem = only_problem(
+        doctor.examine_experiment(DetectionData(train=files, test=files, num_shots="shots.json"), ".")
+    )
     assert "has counts for 1 classes" in problem.text
 
 

@@ -8,8 +8,9 @@ import torch
 from shared import shared
 from tiny_dataset import annotation, categories, image, write_dataset, write_json
 
+from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.config.override import override
-from cvpods_ext.config.schema import Config, DatasetFiles
+from cvpods_ext.config.schema import DatasetFiles
 from cvpods_ext.data import loader
 from cvpods_ext.errors import ConfigError, DataError
 
@@ -23,7 +24,7 @@ def cache(tmp_path, monkeypatch):
 def config(files, schedule=None, **data):
     small = dict(train_sizes=(20, 24, 28), train_max_size=64, test_size=24, test_max_size=64, workers=0)
     return override(
-        Config(),
+        DetectionConfig(),
         data={"train": files, "test": files, **small, **data},
         schedule={"batch_size": 4, "images_per_device": 2, **(schedule or {})},
     )

@@ -6,7 +6,8 @@ import pytest
 from shared import shared
 from tiny_dataset import annotation, categories, image, write_dataset, write_json
 
-from cvpods_ext.config.schema import Data, DatasetFiles
+from cvpods_ext.config.detection import DetectionData
+from cvpods_ext.config.schema import DatasetFiles
 from cvpods_ext.data import category_tables, num_shots
 from cvpods_ext.errors import ConfigError, DataError
 
@@ -25,7 +26,7 @@ def roots(tmp_path, monkeypatch):
     ],
 )
 def test_the_published_file_is_used_if_it_is_there_else_the_shipped_table(name, file, table, monkeypatch, caplog):
-    data = Data(train=name)
+    data = DetectionData(train=name)
     expected = [category.image_count for category in category_tables.load(table)]
     with caplog.at_level(logging.INFO):
         assert num_shots.class_counts(data, ".").tolist() == expected
@@ -40,30 +41,30 @@ def test_the_published_file_is_used_if_it_is_there_else_the_shipped_table(name, 
 
 def test_without_any_data_root_the_shipped_table_still_serves(monkeypatch, tmp_path):
     monkeypatch.delenv("PODS_DATASETS")
-    assert len(num_shots.class_counts(Data(train="lvis_v1_train"), tmp_path)) == 1203
+    assert len(num_shots.class_counts(DetectionData(train="lvis_v1_train"), tmp_path)) == 1203
 
 
 def test_own_data_is_counted_from_its_json(tmp_path):
-    data = Data(train=write_dataset(tmp_path, images=4))
+    data = DetectionData(train=write_dataset(tmp_path, images=4))
     assert num_shots.class_counts(data, tmp_path).tolist() == [4, 4]
 
 
 def test_a_file_of_another_length_names_both(tmp_path):
     (tmp_path / "mine.json").write_text(json.dumps([1, 5, 2, 6, 3, 7]))
     with pytest.raises(DataError, match=r"mine\.json has counts for 3 classes, but lvis_v1_train has 1203"):
-        num_shots.class_counts(Data(num_shots="mine.json"), tmp_path)
+        num_shots.class_counts(DetectionData(num_shots="mine.json"), tmp_path)
 
 
 def test_classes_without_samples_are_named(tmp_path):
     path = write_json(tmp_path / "x.json", [image(1)], [annotation(1, 1, 3)], categories(3, 5, 9))
-    data = Data(train=DatasetFiles(annotations=str(path), images=str(tmp_path)))
+    data = DetectionData(train=DatasetFiles(annotations=str(path), images=str(tmp_path)))
     with pytest.raises(DataError, match=r"2 of 3 classes have no training sample \(class 5, class 9\)"):
         num_shots.class_counts(data, tmp_path)
 
 
 def test_a_named_file_that_is_absent_says_how_to_make_it(tmp_path):
     with pytest.raises(ConfigError, match=r"data\.num_shots=no\.json: .* `pods_data num-shots`"):
-        num_shots.class_counts(Data(num_shots="no.json"), tmp_path)
+        num_shots.class_counts(DetectionData(num_shots="no.json"), tmp_path)
 
 
 @pytest.mark.parametrize("suffix", ["json", "npy"])

@@ -9,7 +9,8 @@ from shared import shared
 from tiny_dataset import annotation, categories, image, write_json
 
 from cvpods_ext.config.schema import DatasetFiles
-from cvpods_ext.data import annotations, catalog, category_tables, statistics
+from cvpods_ext.data import catalog, category_tables, statistics
+from cvpods_ext.data.annotations import annotations
 from cvpods_ext.data.statistics import Pairs
 
 IMAGES = {"lvis_v1_train": 100_170, "lvis_v0.5_train": 56_740}

@@ -6,7 +6,7 @@ Layer-wise rates, the average of the weights, recomputed activations, stochastic
 import pytest
 import torch
 from processes import final_state, losses, train
-from tiny import make_data
+from tiny_experiment import make_data
 
 CONFIG = """
 from cvpods_ext.config import override
@@ -49,9 +49,9 @@ from dataclasses import replace
 from functools import partial
 
 from cvpods_ext.data.num_shots import image_counts
-from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
+from cvpods_ext.modeling.detection.build import cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.eva02 import Size, eva02_of
-from cvpods_ext.modeling.vitdet_heads import VITDET, FederatedClassifier
+from cvpods_ext.modeling.detection.presets_vitdet import VITDET, FederatedClassifier
 from cvpods_ext.modeling.losses.federated import FederatedLoss
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 

@@ -13,7 +13,7 @@ import torch
 
 from cvpods_ext.engine import infer
 from cvpods_ext.errors import DataError
-from cvpods_ext.modeling.postprocess import RawDetections
+from cvpods_ext.modeling.detection.postprocess import RawDetections
 from cvpods_ext.structures import Batch, Targets
 
 CPU = torch.device("cpu")
@@ -46,7 +46,7 @@ class Model(torch.nn.Module):
         ]
 
     def forward(self, batch):
-        from cvpods_ext.modeling.postprocess import finish_all
+        from cvpods_ext.modeling.detection.postprocess import finish_all
 
         return finish_all(self.detect(batch), batch.targets)
 
@@ -130,7 +130,7 @@ def test_evaluation_beside_the_test_needs_a_first_shard_to_start_with(evaluator,
     begun = []
     monkeypatch.setattr(infer, "following", lambda *arguments: begun.append(arguments))
     monkeypatch.setattr(infer.dist, "is_main", lambda: rank == 0)
-    test = SimpleNamespace(evaluator=evaluator, tasks=("bbox",), max_detections=300)
+    test = SimpleNamespace(evaluator=evaluator, metrics=("bbox",), max_detections=300)
     experiment = SimpleNamespace(config=SimpleNamespace(test=test))
     infer._evaluating_beside(experiment, "a.json", "shards", images)
     assert begun == ([("a.json", "shards", ("bbox",), 300)] if expected else [])

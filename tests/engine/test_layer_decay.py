@@ -7,8 +7,7 @@ from shared import shared
 from torch import nn
 
 from cvpods_ext.config import Schedule
-from cvpods_ext.engine.layer_decay import layer_factors
-from cvpods_ext.engine.optim import build_optimizer
+from cvpods_ext.engine.optim import build_optimizer, layer_factors
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.modeling.backbones.eva02 import eva02
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from cvpods_ext.config import Config, override
+from cvpods_ext.config import override
+from cvpods_ext.config.detection import DetectionConfig
+from cvpods_ext.engine.distributed.parallel import Replica
 from cvpods_ext.engine.optim import build_optimizer
-from cvpods_ext.engine.replicas import Replica
 from cvpods_ext.engine.state import TrainingState
-from cvpods_ext.engine.step import Step
-from cvpods_ext.engine.watch import NotFinite
+from cvpods_ext.engine.step import NotFinite, Step
 from cvpods_ext.structures import Batch, Targets
 
 
@@ -28,7 +28,7 @@ def batch(value):
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_nothing_moves_from_the_first_bad_gradient_on(optimizer):
     settings = dict(batch_size=1, images_per_device=1, optimizer=optimizer, weight_decay=0.1, clip_norm=1.0)
-    config = override(Config(), schedule=settings)
+    config = override(DetectionConfig(), schedule=settings)
     model = Line(2, 1)
     state = TrainingState(model, build_optimizer(model, config.schedule), torch.amp.GradScaler("cpu", enabled=False))
     step = Step(Replica(model), state, config, torch.device("cpu"))

@@ -5,13 +5,14 @@ import signal
 import pytest
 import torch
 from processes import differences, final_state, losses, running, train
-from tiny import make_data, make_experiment
+from tiny_experiment import make_data, make_experiment
 from torch import nn
 
-from cvpods_ext.config import Config, override
-from cvpods_ext.engine.launch import choose_processes, launch
+from cvpods_ext.config import override
+from cvpods_ext.config.detection import DetectionConfig
+from cvpods_ext.engine.distributed.launch import choose_processes, launch
+from cvpods_ext.engine.distributed.parallel import Replica, whole
 from cvpods_ext.engine.optim import build_optimizer
-from cvpods_ext.engine.replicas import Replica, whole
 from cvpods_ext.engine.state import TrainingState
 from cvpods_ext.engine.step import Step
 from cvpods_ext.runtime import dist
@@ -59,7 +60,7 @@ def _two_steps(device, folder):
     torch.manual_seed(0)
     model = _FirstRow(3, 4)
     settings = {"batch_size": 2, "images_per_device": 1, "optimizer": "adamw", "weight_decay": 0.1, "precision": "fp16"}
-    config = override(Config(), schedule=settings)
+    config = override(DetectionConfig(), schedule=settings)
     replica = Replica(model, shard=True)
     scaler = torch.amp.GradScaler("cpu")
     state = TrainingState(model, build_optimizer(model, config.schedule), scaler)

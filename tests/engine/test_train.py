@@ -3,7 +3,7 @@
 import pytest
 import torch
 from processes import differences, final_state, losses, train
-from tiny import make_data, make_experiment
+from tiny_experiment import make_data, make_experiment
 
 LOSSES = {
     "softmax": "SoftmaxCrossEntropy()",

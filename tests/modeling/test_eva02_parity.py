@@ -1,19 +1,14 @@
 """Every recorded tensor of EVA-02's reference detector is met; benchmarks/eva02_parity.py writes the comparison."""
 
-import sys
-from pathlib import Path
-
+import eva02_parity
+import eva02_parity_parts
 import numpy as np
+import parity
 import pytest
 from shared import shared
 
-from cvpods_ext.config.schema import Data
+from cvpods_ext.config.detection import DetectionData
 from cvpods_ext.data.num_shots import image_counts
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-import eva02_parity
-import eva02_parity_parts
-import parity
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +30,7 @@ def test_the_backbone_equals_the_record(golden):
 
 
 def test_operators_equal_the_record():
-    counts = image_counts(Data(train="lvis_v1_train"), ".")
+    counts = image_counts(DetectionData(train="lvis_v1_train"), ".")
     rows = list(eva02_parity_parts.operator_rows(np.load(shared("golden/ops/eva_ops.npz")), counts))
     assert len(rows) == 37
     assert_met(rows)

@@ -1,21 +1,16 @@
 """The small masked image modelling of benchmarks/eva02_mini.py, and that its file starts the mini experiment."""
 
-import sys
-from pathlib import Path
-
+import eva02_mini
 import pytest
 import torch
 from torch import nn
 
-from cvpods_ext.config.schema import Model
-from cvpods_ext.modeling.assemble import Recipe, cascade_mask_rcnn_fpn
+from cvpods_ext.config.detection import Detector
 from cvpods_ext.modeling.backbones.eva02 import eva02_of
 from cvpods_ext.modeling.backbones.vit import resize_positions
+from cvpods_ext.modeling.detection.build import Recipe, cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.weights import load_into, read
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-import eva02_mini
 
 
 @pytest.fixture
@@ -53,7 +48,7 @@ def test_its_file_fills_the_backbone_with_resampled_patches_and_positions(model,
     eva02_mini.save(model, tmp_path / "pretrained.pth")
     net = eva02_of(eva02_mini.SIZE, image_side=128, window=4, global_blocks=(1, 3))
     recipe = Recipe(box_fc=(8,), mask_width=8, mask_convs=1)
-    detector = cascade_mask_rcnn_fpn(Model(), num_classes=2, backbone=SimplePyramid(net, 8), recipe=recipe)
+    detector = cascade_mask_rcnn_fpn(Detector(), num_classes=2, backbone=SimplePyramid(net, 8), recipe=recipe)
     report = load_into(detector, read(tmp_path / "pretrained.pth"), "pretrained.pth")
     assert set(report.loaded) == {name for name, _ in detector.named_parameters() if name.startswith("backbone.net.")}
     assert set(report.reshaped) == {"backbone.net.patch_embed.proj.weight", "backbone.net.pos_embed"}

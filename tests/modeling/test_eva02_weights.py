@@ -7,16 +7,16 @@ from safetensors.torch import load_file
 from shared import shared
 from torch import nn
 
-from cvpods_ext.config.schema import Model
+from cvpods_ext.config.detection import Detector
 from cvpods_ext.engine.ema import WeightAverage
-from cvpods_ext.modeling.assemble import Recipe, cascade_mask_rcnn_fpn, cascade_rcnn_fpn
 from cvpods_ext.modeling.backbones.eva02 import Size, eva02_of
 from cvpods_ext.modeling.backbones.vit import mae_vit, resize_positions
+from cvpods_ext.modeling.detection.build import Recipe, cascade_mask_rcnn_fpn, cascade_rcnn_fpn
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.weights import load_into, read
 
 SMALL = Recipe(box_convs=(8,), box_fc=(8,), mask_width=8, mask_convs=1, head_norm="LN", rpn_convs=2)
-RGB = Model(pixel_mean=(123.675, 116.28, 103.53), pixel_std=(58.395, 57.12, 57.375))
+RGB = Detector(pixel_mean=(123.675, 116.28, 103.53), pixel_std=(58.395, 57.12, 57.375))
 
 
 def detector(num_classes=5, image_side=64, window=2, build=cascade_mask_rcnn_fpn, sub_norm=True):

@@ -1,15 +1,10 @@
 """Every recorded tensor of the reference detector is met; benchmarks/golden_parity.py writes the same comparison."""
 
-import sys
-from pathlib import Path
-
+import golden_parity
+import parity
 import pytest
 import torch
 from shared import shared
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-import golden_parity
-import parity
 
 
 @pytest.fixture(params=golden_parity.FOLDERS)

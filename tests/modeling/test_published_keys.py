@@ -4,10 +4,10 @@ import pytest
 import torch
 from shared import shared
 
-from cvpods_ext.config.schema import Model
-from cvpods_ext.modeling.assemble import mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.config.detection import Detector
 from cvpods_ext.modeling.calibration import DisAlign
 from cvpods_ext.modeling.classifiers import CosineClassifier, LinearClassifier
+from cvpods_ext.modeling.detection.build import mask_rcnn_fpn, resnet_fpn
 from cvpods_ext.modeling.losses.grw import GroupReweightedCrossEntropy
 
 FOLDERS = (
@@ -32,7 +32,7 @@ def build(folder):
             classifier = DisAlign(classifier)
             loss = GroupReweightedCrossEntropy(torch.ones(num_classes))
         return mask_rcnn_fpn(
-            Model(),
+            Detector(),
             num_classes=num_classes,
             backbone=resnet_fpn(50),
             classifier=classifier,

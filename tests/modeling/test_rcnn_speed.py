@@ -1,16 +1,13 @@
 """The benchmark of the R-CNN family: what it writes, and the run beside detectron2 with a stand-in for that package."""
 
 import sys
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-import torch
-from torch import nn
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import rcnn_speed
 import speed_report
+import torch
+from torch import nn
 
 REPORT = {
     "setting": {"command": "python x.py", "threads": 2},

@@ -10,7 +10,7 @@ import torch
 from simulated_gpu import NUMBER, SHAPE, TO_GPU, TO_HOST, SimulatedGPU, upload
 from test_rcnn import TWO, batch, build
 
-from cvpods_ext.modeling.assemble import (
+from cvpods_ext.modeling.detection.build import (
     cascade_mask_rcnn_fpn,
     cascade_rcnn_fpn,
     faster_rcnn_fpn,
@@ -18,9 +18,9 @@ from cvpods_ext.modeling.assemble import (
 )
 from cvpods_ext.modeling.layers import to_device
 
-SUPPRESSION = (SHAPE, "modeling/nms.py:keep_in_one_call")
+SUPPRESSION = (SHAPE, "modeling/detection/nms.py:keep_in_one_call")
 ROIS = ("the stream is waited for", "modeling/layers.py:to_host")
-EMPTY_BOXES = (SHAPE, "modeling/cascade.py:losses")
+EMPTY_BOXES = (SHAPE, "modeling/detection/cascade.py:losses")
 WAITS = {
     faster_rcnn_fpn: [SUPPRESSION, ROIS],
     mask_rcnn_fpn: [SUPPRESSION, ROIS],
@@ -118,7 +118,7 @@ def test_a_wait_is_told_with_its_place(monkeypatch):
         plain = loss.forward
         loss.forward = lambda logits, *rest: plain(logits, *rest) * (1 if logits.isfinite().all() else 0)
         model(uploaded(batch(*TWO)))
-    assert gpu.waits == [*WAITS[faster_rcnn_fpn], (NUMBER, "modeling/box_stage.py:train")]
+    assert gpu.waits == [*WAITS[faster_rcnn_fpn], (NUMBER, "modeling/detection/box_stage.py:train")]
 
 
 def test_after_it_all_is_as_before():

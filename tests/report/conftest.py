@@ -4,8 +4,8 @@ import pytest
 from results_files import EMPTY_CONFIG, NET
 from simulated import Skill, simulate
 
-from cvpods_ext.data.synthetic import generate
-from cvpods_ext.evaluation.evaluate import evaluate
+from cvpods_ext.data.synthetic.write import generate
+from cvpods_ext.evaluation.detection.evaluate import evaluate
 from cvpods_ext.evaluation.results import Results
 from cvpods_ext.runtime.files import sha256_of
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from cvpods_ext.errors import ConfigError
-from cvpods_ext.evaluation import ground_truth
+from cvpods_ext.evaluation.detection import ground_truth
 from cvpods_ext.evaluation.results import Results
 from cvpods_ext.report.certainty import Candidate, certainty_tables
 from cvpods_ext.report.runs import collect

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from cvpods_ext.evaluation import ground_truth
-from cvpods_ext.evaluation.errors import classify
-from cvpods_ext.evaluation.interchange import import_json
-from cvpods_ext.evaluation.matches import match_table
-from cvpods_ext.evaluation.selection import LVIS_LIMIT, select_annotations
+from cvpods_ext.evaluation.detection import ground_truth
+from cvpods_ext.evaluation.detection.coco_json import import_json
+from cvpods_ext.evaluation.detection.matching_pipeline import match_table
+from cvpods_ext.evaluation.detection.selection import LVIS_LIMIT, select_annotations
+from cvpods_ext.evaluation.detection.tide import classify
 from cvpods_ext.report.evidence import ERRORS, Judgement, evidence, mistake_counts
 
 BOXES = {

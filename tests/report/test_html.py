@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvpods_ext.evaluation.protocol import Curves
+from cvpods_ext.evaluation.detection.protocol import Curves
 from cvpods_ext.evaluation.results import Results
 from cvpods_ext.report import html
 from cvpods_ext.report.table import Cell, Table

@@ -11,4 +11,4 @@ Source:    MODEL_ZOO.md of detectron2, faster_rcnn_R_50_FPN_1x, 137257794
 from cvpods_ext.config import override
 from cvpods_ext.config.bases import RCNN_COCO as BASE
 
-config = override(BASE, test=dict(tasks=("bbox",)))
+config = override(BASE, test=dict(metrics=("bbox",)))

@@ -1,15 +1,15 @@
 """EVA-02-B under a simple pyramid, cascaded heads with softmax cross entropy."""
 
-from cvpods_ext.config import Config
+from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
-from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.eva02 import eva02
+from cvpods_ext.modeling.detection.build import cascade_mask_rcnn_fpn
+from cvpods_ext.modeling.detection.presets_vitdet import VITDET
+from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
-from cvpods_ext.modeling.rcnn import RCNN
-from cvpods_ext.modeling.vitdet_heads import VITDET
 
 
-def build_model(cfg: Config) -> RCNN:
+def build_model(cfg: DetectionConfig) -> RCNN:
     """Build the detector that config.py trains."""
     classes = num_classes(cfg.data, cfg.folder)
     net = eva02(

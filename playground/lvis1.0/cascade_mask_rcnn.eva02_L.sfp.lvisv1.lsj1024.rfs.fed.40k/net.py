@@ -2,17 +2,17 @@
 
 from functools import partial
 
-from cvpods_ext.config import Config
+from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.num_shots import image_counts
-from cvpods_ext.modeling.assemble import cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.eva02 import eva02
+from cvpods_ext.modeling.detection.build import cascade_mask_rcnn_fpn
+from cvpods_ext.modeling.detection.presets_vitdet import VITDET, FederatedClassifier
+from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.federated import FederatedLoss
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
-from cvpods_ext.modeling.rcnn import RCNN
-from cvpods_ext.modeling.vitdet_heads import VITDET, FederatedClassifier
 
 
-def build_model(cfg: Config) -> RCNN:
+def build_model(cfg: DetectionConfig) -> RCNN:
     """Build the detector that config.py trains."""
     counts = image_counts(cfg.data, cfg.folder)
     net = eva02(

@@ -2,14 +2,14 @@
 
 from functools import partial
 
-from cvpods_ext.config import Config
+from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
-from cvpods_ext.modeling.assemble import Recipe, cascade_mask_rcnn_fpn, resnet_fpn
 from cvpods_ext.modeling.classifiers import CosineClassifier
-from cvpods_ext.modeling.rcnn import RCNN
+from cvpods_ext.modeling.detection.build import Recipe, cascade_mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.modeling.detection.rcnn import RCNN
 
 
-def build_model(cfg: Config) -> RCNN:
+def build_model(cfg: DetectionConfig) -> RCNN:
     """Build the detector that config.py trains."""
     classes = num_classes(cfg.data, cfg.folder)
     return cascade_mask_rcnn_fpn(

@@ -1,15 +1,15 @@
 """Mask R-CNN on a ResNet-50 pyramid: one softmax per group of classes with like counts; only it is trained."""
 
-from cvpods_ext.config import Config
+from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
-from cvpods_ext.data.training_facts import instance_counts
-from cvpods_ext.modeling.assemble import mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.data.num_shots import instance_counts
 from cvpods_ext.modeling.classifiers import LinearClassifier
+from cvpods_ext.modeling.detection.build import mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.bags import BalancedGroupSoftmax
-from cvpods_ext.modeling.rcnn import RCNN
 
 
-def build_model(cfg: Config) -> RCNN:
+def build_model(cfg: DetectionConfig) -> RCNN:
     """Build the detector that config.py trains."""
     classes = num_classes(cfg.data, cfg.folder)
     loss = BalancedGroupSoftmax(instance_counts(cfg.data, cfg.folder))

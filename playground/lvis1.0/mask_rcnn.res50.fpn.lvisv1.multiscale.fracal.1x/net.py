@@ -1,16 +1,15 @@
 """Mask R-CNN on a ResNet-50 pyramid: logits shifted by counts and by where boxes lie."""
 
-from cvpods_ext.config import Config
+from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
-from cvpods_ext.data.num_shots import image_counts
-from cvpods_ext.data.training_facts import box_centres, num_images
-from cvpods_ext.modeling.assemble import mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.data.num_shots import box_centres, image_counts, num_images
 from cvpods_ext.modeling.classifiers import LinearClassifier
+from cvpods_ext.modeling.detection.build import mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.posthoc import LogitShift, fracal, fractal_dimensions
-from cvpods_ext.modeling.rcnn import RCNN
 
 
-def build_model(cfg: Config) -> RCNN:
+def build_model(cfg: DetectionConfig) -> RCNN:
     """Build the detector that config.py trains."""
     classes = num_classes(cfg.data, cfg.folder)
     dimensions = fractal_dimensions(*box_centres(cfg.data, cfg.folder), classes)

@@ -2,18 +2,17 @@
 
 from torch import nn
 
-from cvpods_ext.config import Config
+from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
-from cvpods_ext.data.num_shots import image_counts
-from cvpods_ext.data.training_facts import num_images
-from cvpods_ext.modeling.assemble import mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.data.num_shots import image_counts, num_images
 from cvpods_ext.modeling.classifiers import LinearClassifier
+from cvpods_ext.modeling.detection.build import mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.modeling.detection.mask_head import NormalizedMaskPredictor
+from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.gol import GumbelDropLoss
-from cvpods_ext.modeling.mask_head import NormalizedMaskPredictor
-from cvpods_ext.modeling.rcnn import RCNN
 
 
-def build_model(cfg: Config) -> RCNN:
+def build_model(cfg: DetectionConfig) -> RCNN:
     """Build the detector that config.py trains."""
     classes = num_classes(cfg.data, cfg.folder)
     images = num_images(cfg.data, cfg.folder)

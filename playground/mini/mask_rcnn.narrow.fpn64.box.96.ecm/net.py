@@ -1,17 +1,17 @@
 """A narrow Mask R-CNN: margins by class counts, cosines for boxes and masks."""
 
-from cvpods_ext.config import Config
+from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.data.num_shots import image_counts
-from cvpods_ext.modeling.assemble import mask_rcnn_fpn
 from cvpods_ext.modeling.classifiers import CosineClassifier
+from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
+from cvpods_ext.modeling.detection.mask_head import NormalizedMaskPredictor
+from cvpods_ext.modeling.detection.presets_small import BOX_FEATURES, SMALL, narrow_resnet_fpn
+from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.ecm import EffectiveClassMarginLoss
-from cvpods_ext.modeling.mask_head import NormalizedMaskPredictor
-from cvpods_ext.modeling.rcnn import RCNN
-from cvpods_ext.modeling.small import BOX_FEATURES, SMALL, narrow_resnet_fpn
 
 
-def build_model(cfg: Config) -> RCNN:
+def build_model(cfg: DetectionConfig) -> RCNN:
     """Build the detector that config.py trains."""
     classes = num_classes(cfg.data, cfg.folder)
     return mask_rcnn_fpn(

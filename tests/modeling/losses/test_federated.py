@@ -1,13 +1,12 @@
 """Federated losses: which classes are asked, how they are drawn, and what the LVIS lists change."""
 
 import json
-import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from golden_parity import D2Golden
 from loss_cases import assert_equals_reference, bce, context_of, lvis
 from safetensors.torch import load_file
 from shared import shared
@@ -15,9 +14,6 @@ from shared import shared
 from cvpods_ext.modeling.losses.base import LossContext
 from cvpods_ext.modeling.losses.federated import FederatedLoss, VerifiedFederatedLoss, verified_classes
 from cvpods_ext.structures import Targets
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
-from golden_parity import D2Golden
 
 GOLDEN = {"d2_tiny_mask_rcnn": {"fed8": 8, "fed4": 4}, "d2_tiny_cascade_mask_rcnn": {"fed8": 8, "fed4": 4}}
 

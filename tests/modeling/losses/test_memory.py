@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import loss_cases
 import pytest
 import torch
 from loss_cases import example
@@ -18,7 +19,7 @@ WORKER = """
 import sys
 import torch
 import torch.distributed as dist
-sys.path.insert(0, {here!r})
+sys.path[:0] = {folders!r}
 from test_memory import STEPS, losses, train
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method="file://{store}", rank=rank, world_size=2)
@@ -41,7 +42,8 @@ def train(made, seeds):
 
 
 def test_two_processes_remember_what_one_does_by_accumulation(tmp_path):
-    code = WORKER.format(here=str(Path(__file__).parent), store=tmp_path / "store", out=tmp_path / "rank")
+    folders = [str(Path(__file__).parent), str(Path(loss_cases.__file__).parent)]
+    code = WORKER.format(folders=folders, store=tmp_path / "store", out=tmp_path / "rank")
     workers = [subprocess.Popen([sys.executable, "-c", code, str(rank)]) for rank in range(2)]
     assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
     values, memories = zip(*(torch.load(tmp_path / f"rank{rank}") for rank in range(2)), strict=True)

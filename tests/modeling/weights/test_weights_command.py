@@ -58,7 +58,9 @@ def test_inspect_ranks_experiments_by_fit(command, tmp_path):
     for name, width in (("wide", 8), ("narrow", 4)):
         folder = tmp_path / "zoo" / name
         folder.mkdir(parents=True)
-        (folder / "config.py").write_text("from cvpods_ext.config.schema import Config\nconfig = Config()\n")
+        (folder / "config.py").write_text(
+            "from cvpods_ext.config.detection import DetectionConfig\nconfig = DetectionConfig()\n"
+        )
         (folder / "net.py").write_text(
             "import numpy, torch\n"
             "def build_model(cfg):\n"

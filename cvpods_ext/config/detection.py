@@ -1,0 +1,71 @@
+"""The sections that detection and instance segmentation add to a config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from cvpods_ext.config.schema import Config, Data, DatasetFiles, Model, Test
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionData(Data):
+    """How an image reaches the detector: sizes in pixels, augmentation, order."""
+
+    train: str | DatasetFiles = "lvis_v1_train"
+    test: str | DatasetFiles = "lvis_v1_val"
+    channels: Literal["RGB", "BGR"] = "BGR"  # BGR for the MSRA weights
+    group_by_aspect: bool = True  # batches hold only wide or only tall images
+    train_sizes: tuple[int, ...] = (640, 672, 704, 736, 768, 800)  # shortest edge, one is drawn per image
+    train_max_size: int = 1333
+    test_size: int = 800
+    test_max_size: int = 1333
+    lsj_side: int = 0  # large-scale jitter into squares of so many pixels instead of train_sizes; 0 is off
+    lsj_range: tuple[float, float] = (0.1, 2.0)  # of the square that the image is fitted into before the crop
+    flip_probability: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detector(Model):
+    """What counts as a detection."""
+
+    pixel_mean: tuple[float, float, float] = (103.53, 116.28, 123.675)  # in the order of data.channels
+    pixel_std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    score_threshold: float = 0.0001  # a detection scores strictly more
+    suppression: Literal["hard", "linear", "gaussian"] = "hard"  # hard NMS, or the decay of Soft-NMS
+    nms_threshold: float = 0.5  # IoU from which hard NMS removes and linear Soft-NMS decays
+    detections_per_image: int = 300
+    maskness_threshold: float = 0.0  # scores times the mean of the mask probabilities above it; 0 is off
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionTest(Test):
+    """By which rules detections are evaluated."""
+
+    metrics: tuple[str, ...] = ("bbox", "segm")
+    evaluator: Literal["own", "hotcoco", "lvis"] = "own"  # lvis: the official packages, also for COCO; all agree
+    max_detections: int = 300  # per image, over all classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionConfig(Config):
+    """One experiment in detection or instance segmentation."""
+
+    task: ClassVar[str] = "detection"
+
+    data: DetectionData = field(default_factory=DetectionData)
+    model: Detector = field(default_factory=Detector)
+    test: DetectionTest = field(default_factory=DetectionTest)
+
+    def smoke_settings(self) -> dict[str, Any]:
+        """Ten steps on eight images of at most 192 pixels; a transformer's square becomes one window of 16 patches."""
+        settings, data = super().smoke_settings(), self.data
+        side = min(256, data.lsj_side)
+        settings["data"] |= {
+            "train_sizes": (min(128, *data.train_sizes),),
+            "train_max_size": min(192, data.train_max_size),
+            "lsj_side": side,
+            "test_size": side or min(128, data.test_size),
+            "test_max_size": side or min(192, data.test_max_size),
+        }
+        return settings

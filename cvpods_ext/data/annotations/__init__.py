@@ -1,0 +1,1 @@
+"""Annotation files as memory-mapped Arrow: the one reader of COCO and LVIS jsons."""

@@ -1,0 +1,1 @@
+"""LVIS in a box: a small long-tailed data set of drawn pictures."""

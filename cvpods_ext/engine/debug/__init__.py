@@ -1,0 +1,1 @@
+"""Finding what went wrong: the dumped step, its replay, profiles."""

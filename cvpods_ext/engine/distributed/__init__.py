@@ -1,0 +1,1 @@
+"""Starting processes and sharing a model between them."""

@@ -1,0 +1,147 @@
+"""What a run tells while it trains: a progress bar, metrics.jsonl and the boards that show its curves."""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import Progress, TaskID
+
+from cvpods_ext.engine.logging.data_time import DataWait
+from cvpods_ext.engine.logging.writers import Board
+from cvpods_ext.errors import TrainingError
+from cvpods_ext.runtime.dist import is_main
+from cvpods_ext.runtime.files import write_text
+from cvpods_ext.runtime.progress import progress_bar
+
+logger = logging.getLogger(__name__)
+
+METRICS = "metrics.jsonl"
+_TEST = "test/"
+
+
+class Monitor:
+    """The run's window to the outside; only rank 0 shows and writes anything.
+
+    Records of a resumed run go on after `start`: what a killed run wrote beyond its last checkpoint is dropped.
+    `boards` are closed at the end; `data_wait` turns waiting for images into advice.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        start: int,
+        total: int,
+        every: int,
+        boards: Sequence[Board] = (),
+        data_wait: DataWait | None = None,
+    ) -> None:
+        self._every, self._start, self._total, self._folder = every, start, total, folder
+        self._boards, self._data_wait = boards, data_wait
+        self._values: dict[str, list[float]] = defaultdict(list)
+        self._bar: Progress = progress_bar(disable=not is_main())
+        self._task: TaskID = self._bar.add_task("training", total=total, completed=start, note="")
+        self._tested: set[int] = set()  # iterations whose test is on record
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Monitor:
+        if is_main():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            records = drop_records_after(self._folder / METRICS, self._start)
+            self._tested = {record["iteration"] for record in records if any(key.startswith(_TEST) for key in record)}
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+        for board in self._boards:
+            try:
+                board.close()
+            except OSError as lost:  # a full disk; what stopped the run, or that it is complete, matters more
+                logger.warning("%s: not all could be written: %s", type(board).__name__, lost)
+
+    def add(self, **values: float) -> None:
+        """Keep scalars of one step until the next record."""
+        for name, value in values.items():
+            self._values[name].append(value)
+
+    def step(self, iteration: int, lr: float) -> None:
+        """Advance to `iteration` finished steps; write a record at the logging interval and at the end."""
+        self._bar.update(self._task, completed=iteration)
+        # On a GPU the losses of the very first step are known after the second.
+        if not is_main() or "total_loss" not in self._values or (iteration % self._every and iteration != self._total):
+            return
+        record: dict[str, Any] = {"iteration": iteration, "lr": lr}
+        record.update({name: statistics.median(values) for name, values in sorted(self._values.items())})
+        if torch.cuda.is_available():
+            record["memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
+        self._values.clear()
+        self._write(record, "train/")
+        if self._data_wait is not None and (found := self._data_wait.judge(record["time"], record["data_time"])):
+            logger.warning("%s", found)
+        self._show(record)
+
+    def tested(self, iteration: int, metrics: Mapping[str, float]) -> None:
+        """Record a test after `iteration` steps by names like segm/AP; telling the same again changes nothing."""
+        if not is_main() or iteration in self._tested:
+            return
+        self._tested.add(iteration)
+        self._write({"iteration": iteration, **{_TEST + name: value for name, value in metrics.items()}}, "")
+        shown = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items() if "AP" in name)
+        logger.info("tested after iteration %d: %s", iteration, shown)
+
+    def picture(self, name: str, image: Any, iteration: int) -> None:
+        """Show an (H, W, 3) uint8 array on every board."""
+        for board in self._boards:
+            board.picture(name, image, iteration)
+
+    def _write(self, record: dict[str, Any], prefix: str) -> None:
+        values = {f"{prefix}{name}": value for name, value in record.items() if name != "iteration"}
+        try:
+            with open(self._folder / METRICS, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            for board in self._boards:
+                board.scalars(values, record["iteration"])
+        except OSError as error:
+            raise TrainingError(
+                f"cannot write to {self._folder} ({error}). The last checkpoint is sound: make room, then "
+                "continue with --resume"
+            ) from error
+
+    def _show(self, record: dict[str, Any]) -> None:
+        losses = "  ".join(f"{k.removeprefix('loss_')} {v:.3f}" for k, v in record.items() if k.startswith("loss_"))
+        note = (
+            f"loss {record['total_loss']:.3f} ({losses})  lr {record['lr']:.2g}  "
+            f"{record['time']:.2f} s/it  data {record['data_time']:.2f} s"
+        )
+        self._bar.update(self._task, note=note)
+        # Without a terminal a line now and then replaces the bar.
+        now = time.monotonic()
+        if self._bar.disable and (now - self._last_line > 10 or record["iteration"] == self._total):
+            self._last_line = now
+            remaining = record["time"] * (self._total - record["iteration"])
+            logger.info("%d/%d  eta %s  %s", record["iteration"], self._total, _clock(remaining), note)
+
+
+def drop_records_after(file: Path, iteration: int) -> list[dict[str, Any]]:
+    """Keep and return the records up to `iteration`; a last line that was cut off by a kill goes as well."""
+    if not file.is_file():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    records = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
+    kept = [(line, record) for line, record in records if record["iteration"] <= iteration]
+    if len(kept) < len(lines):
+        write_text(file, "".join(line for line, _ in kept))
+    return [record for _, record in kept]
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

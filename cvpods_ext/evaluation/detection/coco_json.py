@@ -1,0 +1,254 @@
+"""Results json of LVIS and COCO, read and written as a stream: other toolkits' files in, submissions out.
+
+A results json is a list of detections, as evaluation servers take it. With images and categories beside that list it
+is a COCO data set whose annotations have scores, which FiftyOne and other viewers open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import hotcoco.mask
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cvpods_ext.errors import DataError
+from cvpods_ext.evaluation.detection import detections
+from cvpods_ext.evaluation.detection.detections import BOX_COLUMNS, shard_files, shard_metadata, shard_schema
+from cvpods_ext.runtime.files import atomic_path, sha256_of
+
+_CHUNK_CHARACTERS = 1 << 20
+_LONGEST_ITEM = 1 << 24  # characters; more without an end means that the file is broken
+_ROWS_AT_ONCE = 50_000
+_BYTES_PER_SHARD = 256 << 20  # of json
+
+
+def open_given(source: Path, folder: Path) -> str:
+    """Let `folder` hold the detections of `source`, a results json or a folder of shards; returns their sha256.
+
+    A folder is linked to, a json is turned into shards. What an earlier call made of the same json is kept, so that
+    its match tables serve again. DataError if `source` is neither.
+    """
+    source, folder = Path(source), Path(folder)
+    if not source.exists():
+        raise DataError(f"--detections {source}: there is no such file or folder")
+    if source.is_dir() and not shard_files(source):
+        raise DataError(f"--detections {source}: no detections-*.parquet in this folder. Give the json, or its shards.")
+    digest = _digest(source)
+    if not source.is_dir() and not folder.is_symlink() and _imported_digests(folder) == {digest}:
+        return digest
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+    if source.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.symlink_to(source.resolve(), target_is_directory=True)
+    else:
+        import_json(source, folder)
+    return digest
+
+
+def _digest(source: Path) -> str:
+    """Of the file, or of the digests of all shards."""
+    if source.is_file():
+        return sha256_of(source)
+    return hashlib.sha256("".join(map(sha256_of, shard_files(source))).encode()).hexdigest()
+
+
+def _imported_digests(folder: Path) -> set[Any]:
+    return {detections.read_shard_metadata(path).settings.get("sha256") for path in shard_files(folder)}
+
+
+def import_json(results_json: Path, folder: Path) -> int:
+    """Turn a results json into shards in an empty `folder`, in bounded memory; returns the number of detections.
+
+    All digits are kept (float64). Every image lands in one shard, with its detections in file order, since ties are
+    ranked by it. A detection of a mask only gets the mask's box. Images without detections are not in such files, so
+    they are not listed as completed.
+    """
+    results_json, folder = Path(results_json), Path(folder)
+    if shard_files(folder):
+        raise DataError(f"{folder} holds detections already. Choose another folder, or delete it first.")
+    try:
+        num_shards = 1 + results_json.stat().st_size // _BYTES_PER_SHARD
+    except FileNotFoundError as error:
+        raise DataError(f"{results_json} is missing.") from error
+    origin = {"imported_from": results_json.name, "sha256": sha256_of(results_json)}
+    shards = [_JsonShard(folder / f"detections-0-{k}.parquet", origin) for k in range(num_shards)]
+    total = 0
+    try:
+        for position, item in enumerate(_stream(results_json)):
+            row = _row(item, position, results_json)
+            shards[row["image_id"] % num_shards].add(row)
+            total += 1
+        for shard in shards:
+            shard.finish()
+    except BaseException:
+        for shard in shards:
+            shard.discard()
+        raise
+    return total
+
+
+class _JsonShard:
+    """One shard that grows row group by row group and gets its name only when it is complete."""
+
+    def __init__(self, path: Path, origin: dict[str, Any]) -> None:
+        self._path, self._origin = path, origin
+        self._temporary = path.with_name(f".{path.name}.tmp")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._schema = shard_schema(pa.float64())
+        self._writer = pq.ParquetWriter(self._temporary, self._schema, compression="zstd")
+        self._rows: list[dict[str, Any]] = []
+        self._image_ids: dict[int, None] = {}
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._rows.append(row)
+        self._image_ids[row["image_id"]] = None
+        if len(self._rows) >= _ROWS_AT_ONCE:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._rows = []
+
+    def finish(self) -> None:
+        self._flush()
+        self._writer.add_key_value_metadata(shard_metadata(list(self._image_ids), self._origin))
+        self._writer.close()
+        self._temporary.replace(self._path)
+
+    def discard(self) -> None:
+        self._writer.close()
+        self._temporary.unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)
+
+
+def _stream(path: Path) -> Iterator[Any]:
+    """The elements of a json list, one at a time; anything else is a DataError with the character where it broke."""
+    decoder = json.JSONDecoder()
+    with open(path, encoding="utf-8") as file:
+        buffer, consumed, at = file.read(_CHUNK_CHARACTERS).lstrip(), 0, 1
+        if not buffer.startswith("["):
+            raise DataError(f"{path} is not a list of detections (it starts with {buffer[:40]!r}).")
+        expect_item = True  # else a comma or the end
+        while True:
+            while at < len(buffer) and (buffer[at].isspace() or (buffer[at] == "," and not expect_item)):
+                expect_item = expect_item or buffer[at] == ","
+                at += 1
+            if buffer[at : at + 1] == "]":
+                return
+            try:
+                if not expect_item:
+                    raise ValueError("a comma is missing")
+                item, at = decoder.raw_decode(buffer, at)
+            except ValueError as error:
+                more = file.read(_CHUNK_CHARACTERS)
+                if not more or len(buffer) - at > _LONGEST_ITEM:
+                    where = consumed + at
+                    raise DataError(
+                        f"{path} breaks off or is not valid JSON near character {where} ({error}). Download it again."
+                    ) from error
+                consumed, buffer, at = consumed + at, buffer[at:] + more, 0
+                continue
+            expect_item = False
+            yield item
+
+
+def _row(item: Any, position: int, path: Path) -> dict[str, Any]:
+    """A shard row of one result dict."""
+    try:
+        row: dict[str, Any] = {
+            "image_id": int(item["image_id"]),
+            "category_id": int(item["category_id"]),
+            "score": float(item["score"]),
+        }
+        box, mask = item.get("bbox"), item.get("segmentation")
+        if mask is not None:
+            mask = _compressed(mask)
+            row["rle_counts"], (row["rle_height"], row["rle_width"]) = mask["counts"], mask["size"]
+        if not box:
+            if mask is None:
+                raise ValueError("neither bbox nor segmentation")
+            box = hotcoco.mask.to_bbox(mask)
+        x, y, w, h = (float(value) for value in box)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        detail = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
+        raise DataError(
+            f"{path}, detection {position}: {detail}. Each needs image_id, category_id, score and "
+            "bbox [x, y, width, height] or an RLE segmentation."
+        ) from error
+    return {**row, "x": x, "y": y, "w": w, "h": h}
+
+
+def _compressed(mask: Any) -> dict[str, Any]:
+    """An RLE dict with compressed counts as bytes; polygons have no frame and are refused."""
+    if not isinstance(mask, dict):
+        raise ValueError("segmentation is not an RLE (official results hold compressed RLE)")
+    height, width = mask["size"]
+    counts = mask["counts"]
+    if isinstance(counts, list):
+        counts = hotcoco.mask.fr_py_objects({"size": [height, width], "counts": counts}, height, width)["counts"]
+    return {"size": [height, width], "counts": counts.encode("ascii") if isinstance(counts, str) else counts}
+
+
+def export_json(folder: Path, out: Path) -> int:
+    """Write all shards of `folder` as one results json in the official layout; returns the number of detections."""
+    total = 0
+    with atomic_path(out) as temporary, open(temporary, "w", encoding="ascii") as file:
+        file.write("[")
+        for result in _results(folder):
+            file.write((",\n" if total else "\n") + json.dumps(result))
+            total += 1
+        file.write("\n]\n")
+    return total
+
+
+def export_dataset(
+    folder: Path, out: Path, images: Sequence[dict[str, Any]], categories: Sequence[dict[str, Any]]
+) -> int:
+    """Write all shards of `folder` as a COCO data set with scores; returns the number of detections.
+
+    `images` are records with id, file_name, height and width, `categories` with id and name.
+    """
+    total = 0
+    with atomic_path(out) as temporary, open(temporary, "w", encoding="ascii") as file:
+        file.write(f'{{"images": {json.dumps(list(images))},\n"categories": {json.dumps(list(categories))},\n')
+        file.write('"annotations": [')
+        for result in _results(folder):
+            width, height = result["bbox"][2:]
+            record = {"id": total + 1, **result, "area": width * height, "iscrowd": 0}
+            file.write((",\n" if total else "\n") + json.dumps(record))
+            total += 1
+        file.write("\n]}\n")
+    return total
+
+
+def _results(folder: Path) -> Iterator[dict[str, Any]]:
+    """Result dicts of all shards, in bounded memory."""
+    detections.completed_image_ids(folder)
+    files = shard_files(folder)
+    if not files:
+        raise DataError(f"no detections-*.parquet in {folder}. Run pods_test first.")
+    for path in files:
+        for batch in pq.ParquetFile(path).iter_batches(_ROWS_AT_ONCE):
+            yield from map(_result, batch.to_pylist())
+
+
+def _result(row: dict[str, Any]) -> dict[str, Any]:
+    result = {
+        "image_id": row["image_id"],
+        "category_id": row["category_id"],
+        "bbox": [row[name] for name in BOX_COLUMNS],
+        "score": row["score"],
+    }
+    if row["rle_counts"] is not None:
+        size = [row["rle_height"], row["rle_width"]]
+        result["segmentation"] = {"size": size, "counts": row["rle_counts"].decode("ascii")}
+    return result

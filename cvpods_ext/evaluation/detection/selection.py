@@ -1,0 +1,99 @@
+"""Which detections and annotations are evaluated at all, decided before any evaluator sees them.
+
+LVIS is annotated federatedly (Gupta et al., 2019, section 3): on each image only the annotated and the
+`neg_category_ids` categories were verified, so detections of other categories are neither right nor wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cvpods_ext.evaluation.detection.detections import DetectionTable
+from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
+
+IGNORED_AREA = 1e11  # beyond every area range: an annotation of this area is ignored in all of them
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How many of the best detections count: of each image over all categories (LVIS), of each category over the whole
+    split (AP_fixed, Dave et al. 2021), or of each category of an image (COCO). None is unlimited.
+    """
+
+    per_image: int | None = None
+    per_category: int | None = None
+    per_cell: int | None = None
+
+    def __str__(self) -> str:
+        given = ((name, value) for name, value in vars(self).items() if value is not None)
+        return "-".join(f"{value}_{name}" for name, value in given) or "unlimited"
+
+
+LVIS_LIMIT = Limit(per_image=300)
+FIXED_LIMIT = Limit(per_category=10_000)
+COCO_LIMIT = Limit(per_cell=100)
+
+
+def limit_of(federated: bool, max_detections: int) -> Limit:
+    """The official limit: under LVIS's rules `max_detections` per image, COCO fixes its own."""
+    return Limit(per_image=max_detections) if federated else COCO_LIMIT
+
+
+def select_annotations(gt: GroundTruth) -> GroundTruth:
+    """Annotations as the official evaluator of the file's kind counts them.
+
+    COCO's counts all, ignores crowds and disregards `ignore`. LVIS's drops an area of 0 (also as evidence that the
+    category was verified), honours `ignore` and disregards `iscrowd`; an ignored annotation gets an area outside all
+    ranges here, which is what ignoring means.
+    """
+    if not gt.federated:
+        return gt
+    kept = gt.take(np.flatnonzero((gt.areas > 0) & (gt.areas < np.inf)))
+    return replace(kept, areas=np.where(kept.ignore, IGNORED_AREA, kept.areas), crowd=np.zeros_like(kept.crowd))
+
+
+def select_detections(gt: GroundTruth, table: DetectionTable, limit: Limit) -> np.ndarray:
+    """Rows that are evaluated, by image and falling score (ties: file order).
+
+    In this order, since each step sees what the one before left: the best per image over all categories, then those
+    of verified pairs, then the best per cell. `limit.per_category` needs all shards: see `best_per_category`.
+    """
+    images = np.searchsorted(gt.image_ids, table.image_ids)
+    rows = np.arange(len(images))
+    step = np.diff(images)
+    if (step < 0).any() or ((step == 0) & (np.diff(table.scores) > 0)).any():  # else sorted, as models write them
+        rows = np.lexsort((-table.scores, images))
+    if limit.per_image is not None:
+        rows = rows[_place_in_run(images[rows]) < limit.per_image]
+    if gt.federated:
+        rows = rows[_contains(gt.verified, gt.cells(table.image_ids[rows], table.category_ids[rows]))]
+    if limit.per_cell is not None:
+        keys = gt.cells(table.image_ids[rows], table.category_ids[rows])
+        order = np.argsort(keys, kind="stable")
+        rows = rows[np.sort(order[_place_in_run(keys[order]) < limit.per_cell])]
+    return rows
+
+
+def best_per_category(categories: np.ndarray, scores: np.ndarray, limit: int) -> np.ndarray:
+    """(N,), (N,) of all shards -> (N,) bool: among the `limit` best of its category (ties: file order)."""
+    order = np.lexsort((-scores, categories))
+    kept = np.zeros(len(order), dtype=bool)
+    kept[order[_place_in_run(categories[order]) < limit]] = True
+    return kept
+
+
+def _place_in_run(values: np.ndarray) -> np.ndarray:
+    """(N,) sorted values -> (N,) how many equal values come before each."""
+    if not len(values):
+        return np.zeros(0, dtype=np.int64)
+    starts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
+    return np.arange(len(values)) - np.repeat(starts, np.diff(np.append(starts, len(values))))
+
+
+def _contains(ordered: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """(N,) bool: which of `wanted` are in the sorted array."""
+    if not len(ordered):
+        return np.zeros(len(wanted), dtype=bool)
+    return ordered[np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)] == wanted

@@ -1,0 +1,130 @@
+"""Cascade R-CNN (https://arxiv.org/abs/1712.00726): each stage refines the boxes of the one before.
+
+Shapes: N = images, R = RoIs of the batch, C = foreground classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from cvpods_ext.modeling.detection.anchor_matching import GroundTruth
+from cvpods_ext.modeling.detection.box_coding import BoxCoder
+from cvpods_ext.modeling.detection.box_head import BoxHead, box_predictor
+from cvpods_ext.modeling.detection.box_stage import BoxStage, Scores
+from cvpods_ext.modeling.detection.mask_head import MaskHead
+from cvpods_ext.modeling.detection.postprocess import RawDetections, Selection
+from cvpods_ext.modeling.detection.roi_heads import mask_branch_loss, select_per_image, with_masks
+from cvpods_ext.modeling.detection.roi_sampling import RoISampler, relabel
+from cvpods_ext.modeling.detection.rpn import Proposals
+from cvpods_ext.modeling.layers import trains
+from cvpods_ext.modeling.losses.base import ClassificationLoss
+from cvpods_ext.structures import Targets
+from cvpods_ext.structures import boxes as box_ops
+
+
+class CascadeRoIHeads(nn.Module):
+    """Box stages of rising IoU demand and finer regression, one mask head.
+
+    A stage labels all boxes that the one before refined. Each sends 1 / stages of its gradient into the pyramid. At
+    test time the stages' scores are averaged and the boxes are the last one's.
+    """
+
+    def __init__(
+        self,
+        *,
+        box_heads: Sequence[BoxHead],
+        classifiers: Sequence[nn.Module],
+        classification_losses: Sequence[ClassificationLoss],
+        scores: Scores | None,
+        class_agnostic_boxes: bool,
+        mask_head: MaskHead | None,
+        sampler: RoISampler,
+        selection: Selection,
+        iou_thresholds: Sequence[float] = (0.5, 0.6, 0.7),
+    ) -> None:
+        super().__init__()
+        assert sampler.iou_threshold == iou_thresholds[0], "the first stage is sampled at its own threshold"
+        num_classes = sampler.num_classes
+        self.box_head = nn.ModuleList(box_heads)
+        predictors = [
+            box_predictor(classifier, head.out_features, 1 if class_agnostic_boxes else num_classes)
+            for classifier, head in zip(classifiers, box_heads, strict=True)
+        ]
+        self.box_predictor = nn.ModuleList(predictors)
+        self.classification_loss = nn.ModuleList(classification_losses)
+        self.mask_head = mask_head
+        self.sampler = sampler
+        self.selection = selection
+        self.iou_thresholds = tuple(iou_thresholds)
+        self.stages = [
+            BoxStage(
+                head=head,
+                predictor=predictor,
+                loss=loss,
+                scores=scores or loss.scores,
+                coder=BoxCoder((10.0 * k, 10.0 * k, 5.0 * k, 5.0 * k)),
+                num_classes=num_classes,
+            )
+            for k, (head, predictor, loss) in enumerate(
+                zip(box_heads, predictors, classification_losses, strict=True), start=1
+            )
+        ]
+        assert len(self.stages) == len(self.iou_thresholds), "one IoU threshold per stage"
+
+    def losses(
+        self,
+        features: Sequence[Tensor],
+        proposals: Proposals,
+        limits: Tensor,
+        truth: GroundTruth,
+        targets: Sequence[Targets],
+        *,
+        trunk_trains: bool,
+    ) -> dict[str, Tensor]:
+        """loss_cls_stage0, loss_box_reg_stage0, ... and loss_mask, those that reach a parameter that trains."""
+        sampled = self.sampler(proposals, truth)
+        rois = sampled.to(limits.device)
+        losses: dict[str, Tensor] = {}
+        last = len(self.stages) - 1
+        for k, stage in enumerate(self.stages):
+            of_stage, boxes = stage.train(
+                features,
+                rois,
+                targets,
+                trunk_trains=trunk_trains,
+                refine=k < last,
+                gradient_scale=1 / len(self.stages),
+            )
+            losses |= {f"{name}_stage{k}": loss for name, loss in of_stage.items()}
+            if k < last:
+                boxes = box_ops.clip_to(boxes, limits[rois.image])
+                keep = box_ops.nonempty(boxes).nonzero()[:, 0]
+                rois = relabel(
+                    boxes[keep],
+                    rois.image[keep],
+                    truth,
+                    num_classes=self.sampler.num_classes,
+                    iou_threshold=self.iou_thresholds[k + 1],
+                )
+        if self.mask_head is not None and (trunk_trains or trains(self.mask_head)):
+            losses["loss_mask"] = mask_branch_loss(self.mask_head, features, sampled, targets, self.sampler.num_classes)
+        return losses
+
+    def detect(self, features: Sequence[Tensor], proposals: Proposals, limits: Tensor) -> list[RawDetections]:
+        """Detections per image, in the pixels of the network's input; masks only for the final boxes."""
+        image, column = proposals.valid.nonzero(as_tuple=True)
+        boxes = proposals.boxes[image, column]
+        pooled, total = self.stages[0].read(features, boxes, image)
+        scores = total
+        for previous, stage in zip(self.stages, self.stages[1:], strict=False):
+            boxes = previous.decode(pooled, boxes, scores.argmax(dim=1))
+            boxes = box_ops.clip_to(boxes, limits[image])
+            pooled, scores = stage.read(features, boxes, image)
+            total = total + scores
+        average = total * (1 / len(self.stages))
+        found = select_per_image(self.stages[-1], pooled, boxes, average, image, limits, self.selection)
+        if self.mask_head is not None:
+            found = with_masks(self.mask_head, features, found, self.selection)
+        return found

@@ -1,0 +1,256 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import reference_evaluator
+from evaluation_cases import perturbed, rle_json, synthetic, write_case, write_empty
+from shared import shared
+
+from cvpods_ext.errors import ConfigError, DataError
+from cvpods_ext.evaluation.detection.evaluate import evaluate
+
+TOLERANCE = 1e-9  # of metrics in percent
+
+
+def assert_same(first, second):
+    assert set(first) >= set(second)
+    for name, expected in second.items():
+        if expected is None:
+            assert first[name] is None, name
+        else:
+            assert first[name] == pytest.approx(expected, abs=TOLERANCE), name
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    annotations = json.loads(shared("data/lvis_v0.5_val_100.json").read_text())
+    detections = perturbed(annotations)
+    return annotations, detections, write_case(tmp_path_factory.mktemp("real"), annotations, detections)
+
+
+@pytest.mark.parametrize("evaluator", ["own", "hotcoco"])
+def test_real_lvis_file_agrees_with_the_official_evaluator(evaluator, real):
+    ours, theirs = (evaluate(*real[2], evaluator=name) for name in (evaluator, "lvis"))
+    for task in ("bbox", "segm"):
+        assert_same(ours[task], theirs[task])
+        assert 20 < ours[task]["AP"] < 95, "the detections are neither perfect nor noise"
+    assert ours.settings["protocol"] == "lvis"
+    assert ours.settings["images"] == 100
+    assert ours["bbox"] != ours["segm"]
+
+
+def test_fewer_detections_per_image_agree_with_the_official_evaluator(real):
+    ours, theirs = (evaluate(*real[2], tasks=("bbox",), max_detections=9, evaluator=name) for name in ("own", "lvis"))
+    assert_same(ours["bbox"], theirs["bbox"])
+    assert ours["bbox"]["AP"] < evaluate(*real[2], tasks=("bbox",))["bbox"]["AP"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_corner_cases_agree_with_the_official_evaluator_and_with_the_definition(seed, tmp_path):
+    annotations, detections = synthetic(seed)
+    case = write_case(tmp_path, annotations, detections)
+    ours, other, theirs = (evaluate(*case, evaluator=name) for name in ("own", "hotcoco", "lvis"))
+    for task in ("bbox", "segm"):
+        assert_same(ours[task], theirs[task])
+        assert_same(other[task], theirs[task])
+        assert_same(ours[task], reference_evaluator.evaluate(annotations, detections, task))
+        assert ours[task]["APr"] is None
+
+
+def test_more_than_300_detections_on_an_image_agree(tmp_path):
+    annotations, detections = synthetic(11, images=3, per_image=450)
+    case = write_case(tmp_path, annotations, detections)
+    ours, theirs, all_of_them = (
+        evaluate(*case, tasks=("bbox",), evaluator=name, max_detections=limit)["bbox"]
+        for name, limit in (("own", 300), ("lvis", 300), ("own", 1000))
+    )
+    assert_same(ours, theirs)
+    assert_same(ours, reference_evaluator.evaluate(annotations, detections, "bbox"))
+    assert ours["AP"] != all_of_them["AP"]
+    assert_same(all_of_them, evaluate(*case, tasks=("bbox",), evaluator="lvis", max_detections=1000)["bbox"])
+
+
+@pytest.mark.parametrize("evaluator", ["own", "hotcoco", "lvis"])
+def test_no_detections_at_all_score_zero(evaluator, tmp_path):
+    annotations, _ = synthetic(3)
+    result = evaluate(*write_case(tmp_path, annotations, []), evaluator=evaluator)
+    for task in ("bbox", "segm"):
+        assert result[task]["AP"] == result[task]["AR"] == 0.0
+        assert result[task]["APr"] is None
+
+
+@pytest.mark.parametrize("evaluator", ["own", "hotcoco", "lvis"])
+def test_a_match_with_annotation_id_0_counts(evaluator, tmp_path):
+    box = [10.0, 10.0, 40.0, 40.0]
+    annotations = {
+        "images": [{"id": 1, "height": 100, "width": 100, "neg_category_ids": [], "not_exhaustive_category_ids": []}],
+        "categories": [{"id": 1, "name": "a", "frequency": "f"}],
+        "annotations": [{"id": 0, "image_id": 1, "category_id": 1, "bbox": box, "area": 1600.0}],
+    }
+    case = write_case(tmp_path, annotations, [{"image_id": 1, "category_id": 1, "bbox": box, "score": 0.5}])
+    assert evaluate(*case, tasks=("bbox",), evaluator=evaluator)["bbox"]["AP"] == pytest.approx(100.0)
+
+
+@pytest.fixture(scope="module", params=["train2017", "val2017"])
+def coco(request, tmp_path_factory):
+    path = shared(f"data/datasets/coco/annotations/instances_{request.param}.json")
+    annotations = json.loads(path.read_text())
+    detections = perturbed(annotations, seed=5)
+    return annotations, detections, write_case(tmp_path_factory.mktemp("coco"), annotations, detections)
+
+
+def test_coco_file_agrees_with_pycocotools(coco):
+    ours, other, theirs = (evaluate(*coco[2], evaluator=name) for name in ("own", "hotcoco", "lvis"))
+    for task in ("bbox", "segm"):
+        assert_same(other[task], theirs[task])
+        assert_same(ours[task], theirs[task])
+        assert ours[task]["AR1"] < ours[task]["AR10"] <= ours[task]["AR"]
+    assert ours.settings["protocol"] == "coco"
+    assert ours.settings["max_detections"] == 100
+    assert theirs.settings["evaluator"] == "pycocotools"
+    assert ours.settings["frequency"] == "derived from image counts of annotations.json itself"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_coco_corner_cases_agree_with_pycocotools(seed, tmp_path):
+    annotations, detections = synthetic(seed, per_image=250)
+    for image in annotations["images"]:
+        del image["neg_category_ids"], image["not_exhaustive_category_ids"]
+    for category in annotations["categories"]:
+        del category["frequency"]
+    case = write_case(tmp_path, annotations, detections)
+    ours, other, theirs = (evaluate(*case, evaluator=name) for name in ("own", "hotcoco", "lvis"))
+    for task in ("bbox", "segm"):
+        assert_same(ours[task], theirs[task])
+        assert_same(other[task], theirs[task])
+
+
+def test_coco_without_detections_scores_zero(tmp_path):
+    annotations, _ = synthetic(1)
+    for image in annotations["images"]:
+        del image["neg_category_ids"]
+    for category in annotations["categories"]:
+        del category["frequency"]
+    case = write_case(tmp_path, annotations, [])
+    for name in ("own", "lvis"):
+        assert evaluate(*case, evaluator=name)["segm"]["AP"] == 0.0
+
+
+def test_absent_frequencies_are_derived_and_said_so(tmp_path):
+    annotations, detections = synthetic(2)
+    for category in annotations["categories"]:
+        del category["frequency"]
+    case = write_case(tmp_path, annotations, detections)
+    own = evaluate(*case, tasks=("bbox",))
+    assert own.settings["frequency"] == "derived from image counts of annotations.json itself"
+    assert own["bbox"]["APr"] == own["bbox"]["AP"]  # six images: all are rare
+    given = evaluate(*case, tasks=("bbox",), train_image_counts=[10, 11, 100, 101, 5000, 1, 0])
+    assert given.settings["frequency"] == "derived from training image counts"
+    assert None not in (given["bbox"]["APr"], given["bbox"]["APc"], given["bbox"]["APf"])
+    with pytest.raises(DataError, match="3 image counts for the 7 categories"):
+        evaluate(*case, tasks=("bbox",), train_image_counts=[1, 2, 3])
+
+
+def test_lvis_file_without_negatives_counts_every_category_as_verified(tmp_path):
+    annotations, detections = synthetic(4)
+    case = write_case(tmp_path, annotations, detections)
+    federated = evaluate(*case, tasks=("bbox",))
+    for image in annotations["images"]:
+        del image["neg_category_ids"]
+    case[0].write_text(json.dumps(annotations))
+    exhaustive = evaluate(*case, tasks=("bbox",))
+    assert "every category counts as verified" in exhaustive.settings["negatives"]
+    assert exhaustive["bbox"]["AP"] < federated["bbox"]["AP"]
+    assert_same(exhaustive["bbox"], evaluate(*case, tasks=("bbox",), evaluator="lvis")["bbox"])
+
+
+def test_degenerate_polygon_becomes_an_empty_mask_and_is_reported(tmp_path):
+    annotations, detections = synthetic(2)
+    annotations["annotations"][0]["segmentation"] = [[1, 1, 30, 30]]
+    case = write_case(tmp_path, annotations, detections)
+    ours, theirs = (evaluate(*case, tasks=("segm",), evaluator=name) for name in ("own", "lvis"))
+    assert ours.settings["annotations_with_degenerate_polygons"] == 1
+    assert_same(ours["segm"], theirs["segm"])
+
+
+def test_missing_images_and_boxes_outside_are_reported(tmp_path, caplog):
+    annotations, detections = synthetic(2)
+    detections[0]["bbox"] = [-20.0, 0.0, 50.0, 50.0]
+    result = evaluate(*write_case(tmp_path, annotations, detections), tasks=("bbox",))
+    assert result.settings["boxes_outside_their_image"] >= 1
+    assert result.settings["images_without_detections"] == 1
+    assert "count as missed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("image_id", 999, "1 image ids.*999"), ("category_id", 7777, "1 category ids.*7777")],
+)
+def test_ids_of_another_split_are_refused(field, value, message, tmp_path):
+    annotations, detections = synthetic(2)
+    detections[3][field] = value
+    with pytest.raises(DataError, match=message):
+        evaluate(*write_case(tmp_path, annotations, detections), tasks=("bbox",))
+
+
+def test_mask_of_another_size_is_refused(tmp_path):
+    annotations, detections = synthetic(2)
+    for detection in detections:
+        detection["segmentation"] = rle_json(np.ones((60, 60)))
+    with pytest.raises(DataError, match=r"size \[60, 60\].*\[120, 120\].*original image"):
+        evaluate(*write_case(tmp_path, annotations, detections), tasks=("segm",))
+
+
+def test_segm_of_boxes_only_is_refused(tmp_path):
+    annotations, detections = synthetic(2)
+    for detection in detections:
+        del detection["segmentation"]
+    with pytest.raises(DataError, match=r"boxes only.*test\.metrics"):
+        evaluate(*write_case(tmp_path, annotations, detections))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda a: a.pop("categories"), "no list 'categories'"),
+        (lambda a: a["images"].append(dict(a["images"][0])), "image id .* occurs twice"),
+        (lambda a: a["annotations"][0].pop("image_id"), "lacks image_id or category_id"),
+        (lambda a: a["images"][0].pop("height"), "no height and width"),
+        (lambda a: a["annotations"][0].update(segmentation=None), "has no mask"),
+        (lambda a: a["annotations"][0].update(segmentation={"size": [3, 3], "counts": [9]}), r"RLE of size \[3, 3\]"),
+    ],
+)
+def test_broken_annotation_files_are_named(damage, message, tmp_path):
+    annotations, detections = synthetic(2)
+    damage(annotations)
+    path, shards = write_case(tmp_path, annotations, detections)
+    with pytest.raises(DataError, match=message) as raised:
+        evaluate(path, shards)
+    assert str(path) in str(raised.value)
+
+
+def test_missing_truncated_and_foreign_annotation_files_are_named(tmp_path):
+    annotations, _ = synthetic(2)
+    write_empty(tmp_path / "shards", annotations)
+    with pytest.raises(DataError, match=r"absent\.json is missing"):
+        evaluate(tmp_path / "absent.json", tmp_path / "shards")
+    broken = tmp_path / "broken.json"
+    broken.write_text(json.dumps(annotations)[:500])
+    with pytest.raises(DataError, match="truncated"):
+        evaluate(broken, tmp_path / "shards")
+    broken.write_text("[]")
+    with pytest.raises(DataError, match="results file"):
+        evaluate(broken, tmp_path / "shards")
+
+
+def test_unknown_task_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="keypoints"):
+        evaluate(tmp_path / "a.json", tmp_path, tasks=("keypoints",))
+
+
+def test_evaluation_does_not_import_torch():
+    imports = "import sys, cvpods_ext.evaluation.detection.evaluate, cvpods_ext.evaluation.results"
+    code = f"{imports}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
