@@ -173,7 +173,7 @@ def final_rows(golden: EvaGolden, name: str, raw: RawDetections, i: int) -> Iter
     fields = {key: recorded[f"{name}_{key}"] for key in ("boxes", "scores", "classes")}
     yield from matched_rows(name, placed, fields)
     if f"{name}_masks_packed" in recorded:
-        yield pixel_row(f"{name}_masks", final, recorded[f"{name}_masks_packed"])
+        yield pixel_row(f"{name}_masks", raw, golden.batch().targets[i], recorded[f"{name}_masks_packed"])
 
 
 def all_rows(golden: EvaGolden) -> Iterator[Row]:

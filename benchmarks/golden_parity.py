@@ -134,7 +134,7 @@ def detection_rows(golden: D2Golden, setting: str) -> Iterator[Row]:
         final, name = finish(raw, batch.targets[i]), f"{setting}_post_img{i}"
         yield compare(f"{name}_boxes", final.boxes, recorded[f"{name}_boxes"], LOSSES)
         yield compare(f"{name}_classes", final.labels, recorded[f"{name}_classes"])
-        yield pixel_row(f"{name}_masks", final, recorded[f"{name}_masks_packed"])
+        yield pixel_row(f"{name}_masks", raw, batch.targets[i], recorded[f"{name}_masks_packed"])
 
 
 @torch.no_grad()

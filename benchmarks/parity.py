@@ -22,19 +22,21 @@ from torch import Tensor
 from cvpods_ext.modeling.detection.box_stage import BoxStage
 from cvpods_ext.modeling.detection.build import Recipe
 from cvpods_ext.modeling.detection.mask_head import MaskHead
+from cvpods_ext.modeling.detection.postprocess import RawDetections, finish
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.base import ClassificationLoss
 from cvpods_ext.modeling.losses.cross_entropy import SoftmaxCrossEntropy
 from cvpods_ext.modeling.losses.federated import FederatedLoss
 from cvpods_ext.modeling.losses.sigmoid import SigmoidCrossEntropy
 from cvpods_ext.runtime.files import write_text
-from cvpods_ext.structures import Batch, Detections, PolygonMasks, Targets
+from cvpods_ext.structures import Batch, PolygonMasks, Targets
 
 SAMPLING = {"all": (100_000, 1.0, 100_000, 1.0), "firstk": (64, 0.1, 12, 0.25)}
 EQUAL = 0.0
 FLOATS = 5e-6  # what the reference itself repeats to, of a tensor's largest value
 LOSSES = 1e-5
 GRADIENTS = 1e-3  # of a gradient's own norm
+MASK_ROUNDING = 1e-3  # of a mask probability, after boxes and masks were each rounded
 
 MakeLoss = Callable[[], ClassificationLoss]
 
@@ -188,14 +190,25 @@ def mask_logits_row(
     return compare("mask_logits_first3", logits.view(count, classes, *logits.shape[1:]), recorded, tolerance)
 
 
-def pixel_row(name: str, final: Detections, packed: np.ndarray) -> Row:
-    """Pasted masks pixel by pixel, against bits packed over the flattened picture."""
-    height, width = final.size
-    bitmaps = np.unpackbits(packed, axis=1)[:, : height * width].reshape(-1, height, width)
-    encoded = cast(list[Any], final.masks or [])
-    if len(encoded) != len(bitmaps):
-        return impossible(f"{name}: {len(encoded)} masks instead of {len(bitmaps)}")
-    return compare(name, torch.from_numpy(np.stack([coco_mask.decode(one) for one in encoded])), bitmaps)
+def pixel_row(name: str, raw: RawDetections, target: Targets, packed: np.ndarray) -> Row:
+    """Pasted masks pixel by pixel, against bits packed over the flattened picture.
+
+    A pixel whose probability is within MASK_ROUNDING of 0.5 may fall on either side: how a processor rounds decides.
+    """
+    height, width = target.original_size
+    recorded = np.unpackbits(packed, axis=1)[:, : height * width].reshape(-1, height, width).astype(bool)
+    surely_in, perhaps_in = (_pasted(raw, target, shift) for shift in (-MASK_ROUNDING, MASK_ROUNDING))
+    if len(perhaps_in) != len(recorded):
+        return impossible(f"{name}: {len(perhaps_in)} masks instead of {len(recorded)}")
+    wrong = (surely_in & ~recorded) | (recorded & ~perhaps_in)
+    return compare(name, torch.from_numpy(wrong), np.zeros_like(recorded))
+
+
+def _pasted(raw: RawDetections, target: Targets, shift: float) -> np.ndarray:
+    """(M, height, width) masks in the original picture when every probability is moved by `shift`."""
+    assert raw.mask_probabilities is not None
+    final = finish(replace(raw, mask_probabilities=raw.mask_probabilities + shift), target)
+    return np.stack([coco_mask.decode(cast(Any, one)) for one in final.masks or []]).astype(bool)
 
 
 def loss_rows(golden: Golden, keys: Iterable[str] | None = None, gradients: float = GRADIENTS) -> Iterator[Row]:
