@@ -17,7 +17,7 @@ METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf", 
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """Metrics in percent by task and name, None where there was no ground truth.
+    """Metrics by family and name, None where there was no ground truth.
 
     `settings`: evaluator, maximum detections and what else a comparison must know; `changes`: config keys that differ
     from the base, each as [base value, value here]; `provenance`: version, commit, hashes, seed, weights, devices.
@@ -65,12 +65,12 @@ def _check(content: Any, path: Path) -> None:
     for key in known - {"experiment", "dataset"}:
         if not isinstance(content.get(key, {}), dict):
             raise DataError(f"{path}: {key} must be an object, got {content[key]!r}. Run pods_test again.")
-    for task, metrics in content["metrics"].items():
+    for family, metrics in content["metrics"].items():
         if not isinstance(metrics, dict):
-            raise DataError(f"{path}: metrics.{task} must be an object, got {metrics!r}. Run pods_test again.")
+            raise DataError(f"{path}: metrics.{family} must be an object, got {metrics!r}. Run pods_test again.")
         for name, value in metrics.items():
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if value is not None and not (number and math.isfinite(value)):
                 raise DataError(
-                    f"{path}: metrics.{task}.{name} must be a percentage or null, got {value!r}. Run pods_test again."
+                    f"{path}: metrics.{family}.{name} must be a number or null, got {value!r}. Run pods_test again."
                 )

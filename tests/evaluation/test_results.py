@@ -37,7 +37,7 @@ def test_a_round_trip_keeps_everything(results, tmp_path):
         (lambda c: c["metrics"].update(bbox=20.3), r"metrics\.bbox must be an object"),
         (
             lambda c: c["metrics"]["bbox"].update(AP="20.3"),
-            r"metrics\.bbox\.AP must be a percentage or null, got '20\.3'",
+            r"metrics\.bbox\.AP must be a number or null, got '20\.3'",
         ),
         (lambda c: c["metrics"]["bbox"].update(AP=True), r"metrics\.bbox\.AP must be"),
     ],

@@ -160,3 +160,19 @@ def _detect(rng, image_id: int, ids: list[int], boxes: list, side: int) -> dict:
         "score": round(float(rng.random()), 1),
         "segmentation": box_mask(side, side, box),
     }
+
+
+def two_categories(scores: tuple[float, float, float]) -> tuple[dict, list]:
+    """Category 1 (rare): one hit; category 2 (frequent): one hit and one error, with the given scores."""
+    box, elsewhere = [10.0, 10.0, 40.0, 40.0], [60.0, 60.0, 30.0, 30.0]
+    image = {"height": 100, "width": 100, "neg_category_ids": [], "not_exhaustive_category_ids": []}
+    annotations = {
+        "images": [{"id": 1, **image}],
+        "categories": [{"id": 1, "name": "a", "frequency": "r"}, {"id": 2, "name": "b", "frequency": "f"}],
+        "annotations": [
+            {"id": k, "image_id": 1, "category_id": k, "bbox": box, "area": 1600.0, "iscrowd": 0} for k in (1, 2)
+        ],
+    }
+    rows = zip((1, 2, 2), (box, box, elsewhere), scores, strict=True)
+    detections = [{"image_id": 1, "category_id": c, "bbox": box, "score": s} for c, box, s in rows]
+    return annotations, detections

@@ -21,7 +21,7 @@ from cvpods_ext.evaluation.detection import ground_truth, iou_cache
 from cvpods_ext.evaluation.detection.detections import shard_files
 from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
 from cvpods_ext.evaluation.detection.match_shards import shard_candidates
-from cvpods_ext.evaluation.detection.protocol import needs_masks
+from cvpods_ext.evaluation.detection.protocol import iou_type, needs_masks
 from cvpods_ext.evaluation.detection.selection import limit_of, select_annotations
 
 logger = logging.getLogger(__name__)
@@ -32,9 +32,10 @@ _USER_ERROR = 2
 
 
 @contextmanager
-def following(annotations_json: Path, folder: Path, tasks: Sequence[str], max_detections: int) -> Iterator[None]:
+def following(annotations_json: Path, folder: Path, families: Sequence[str], max_detections: int) -> Iterator[None]:
     """While the body writes shards into `folder`, those that are complete are prepared for evaluation."""
-    work = json.dumps([str(annotations_json), str(folder), list(tasks), max_detections])
+    tasks = list(dict.fromkeys(map(iou_type, families)))  # several families share the overlaps of one
+    work = json.dumps([str(annotations_json), str(folder), tasks, max_detections])
     process = subprocess.Popen(
         [sys.executable, "-m", "cvpods_ext.evaluation.detection.background_eval", work],
         stdin=subprocess.DEVNULL,

@@ -14,19 +14,20 @@ import numpy as np
 
 from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.evaluation.detection import backend_hotcoco, backend_official, detections, ground_truth
+from cvpods_ext.evaluation.detection.families import Source, compute
 from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
-from cvpods_ext.evaluation.detection.match_table import MatchTable
-from cvpods_ext.evaluation.detection.matching_pipeline import match_table
-from cvpods_ext.evaluation.detection.precision_recall import curves, recall_of_best
-from cvpods_ext.evaluation.detection.protocol import TASKS, Curves, Metrics, coco_recalls, needs_masks, summarise
+from cvpods_ext.evaluation.detection.large_vocabulary import cut_per_image
+from cvpods_ext.evaluation.detection.metrics import METRICS
+from cvpods_ext.evaluation.detection.protocol import Curves, Metrics, coco_recalls, iou_type, needs_masks, summarise
 from cvpods_ext.evaluation.detection.selection import COCO_LIMIT, Limit, limit_of
+from cvpods_ext.evaluation.metric_table import nearest
 
 Evaluator = Literal["own", "hotcoco", "lvis"]
 _SHARDS_AT_ONCE = 8  # bounds the memory of the check on machines with many cores
 
 
 class Evaluation(dict[str, Metrics]):
-    """Metrics by task; `settings` says under which rules they were computed and what had to be derived."""
+    """Metrics by family; `settings` says under which rules they were computed and what had to be derived."""
 
     def __init__(self, metrics: dict[str, Metrics], settings: dict[str, Any]) -> None:
         super().__init__(metrics)
@@ -36,27 +37,24 @@ class Evaluation(dict[str, Metrics]):
 def evaluate(
     annotations_json: Path,
     folder: Path,
-    tasks: Sequence[str] = ("bbox", "segm"),
+    families: Sequence[str] = ("bbox", "segm"),
     max_detections: int = 300,
     evaluator: Evaluator = "own",
     train_image_counts: Sequence[int] | None = None,
     workers: int | None = None,
 ) -> Evaluation:
-    """Metrics in percent for every task, None where a group has no ground truth.
+    """Metrics in percent for every family, None where a group has no ground truth.
 
     `max_detections` is LVIS's limit per image over all categories; COCO's protocol fixes 100 per image and category.
     `evaluator="hotcoco"` asks another fast implementation instead, `"lvis"` the official packages (minutes and
     gigabytes); the numbers are the same. `train_image_counts` (K,) give the frequency groups of a file that has none.
-    `workers` as in `matches.match_table`. Wrong files are a DataError.
+    `workers` as in `matching_pipeline.match_table`. Raises ConfigError as `check_families`, DataError for wrong files.
     """
-    if unknown := [task for task in tasks if task not in TASKS]:
-        raise ConfigError(f"test.metrics has {unknown}; known tasks are {list(TASKS)}.")
-    if "boundary" in tasks and evaluator != "own":
-        raise ConfigError(
-            f"test.evaluator={evaluator!r} does not know boundary AP; use 'own' for test.metrics={tasks}."
-        )
-    gt = ground_truth.load(annotations_json, masks=any(map(needs_masks, tasks)), train_image_counts=train_image_counts)
-    if "bbox" in tasks:
+    check_families(families, evaluator)
+    gt = ground_truth.load(
+        annotations_json, masks=any(map(needs_masks, families)), train_image_counts=train_image_counts
+    )
+    if not all(map(needs_masks, families)):
         _require_boxes(gt)
     limit = limit_of(gt.federated, max_detections)
     settings = {
@@ -66,23 +64,41 @@ def evaluate(
         "images": len(gt.image_ids),
         **gt.notes,
         **check(gt, folder),
+        **_cut_per_image(families, folder),
     }
-    metrics = {}
-    for task in tasks:
-        if evaluator == "own":
-            metrics[task] = metrics_of(match_table(gt, folder, task, limit, workers), gt.federated)
-        else:
-            metrics[task] = _by_other(gt, folder, task, limit, evaluator)
+    source = Source(gt, folder, max_detections, workers)
+    metrics = {
+        family: compute(family, source) if evaluator == "own" else _by_other(gt, folder, family, limit, evaluator)
+        for family in families
+    }
     return Evaluation(metrics, settings)
 
 
-def metrics_of(table: MatchTable, federated: bool) -> Metrics:
-    """The table's numbers: LVIS's thirteen, and two more recalls for COCO."""
-    judged, objects, num_categories = table.judged, table.objects, table.num_categories
-    metrics = summarise(curves(judged, objects, num_categories), table.frequency)
-    if not federated:
-        metrics |= coco_recalls(*(recall_of_best(judged, objects, num_categories, limit) for limit in (1, 10)))
-    return metrics
+def check_families(families: Sequence[str], evaluator: Evaluator) -> None:
+    """ConfigError for a family that the metric table does not have, or that the evaluator cannot compute."""
+    for name in families:
+        if name not in METRICS.names:
+            raise ConfigError(f"test.metrics: unknown family {name!r}; {nearest(name, METRICS.names)}")
+        if evaluator != "own" and not METRICS.family(name).official:
+            raise ConfigError(
+                f"test.evaluator={evaluator!r} does not know {METRICS.family(name).title}; "
+                f"use 'own', or leave {name!r} out of test.metrics"
+            )
+
+
+def _cut_per_image(families: Sequence[str], folder: Path) -> dict[str, Any]:
+    """The setting to record if metrics without a limit per image are asked of detections that were cut per image."""
+    if not any(name.removeprefix(iou_type(name)) in ("_fixed", "_pool") for name in families):
+        return {}
+    cut_at = cut_per_image(folder)
+    if cut_at is None:
+        return {}
+    logging.getLogger(__name__).warning(
+        "%s seems to have been cut at %d detections per image, so AP_fixed and AP_pool are lower bounds; "
+        "test again with a larger model.detections_per_image",
+        *(folder, cut_at),
+    )
+    return {"detections_cut_per_image": cut_at}
 
 
 def _by_other(gt: GroundTruth, folder: Path, task: str, limit: Limit, evaluator: str) -> Metrics:

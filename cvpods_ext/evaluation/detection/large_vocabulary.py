@@ -7,46 +7,22 @@ so that scores must mean the same across categories.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from cvpods_ext.evaluation.detection.detections import shard_files
-from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
 from cvpods_ext.evaluation.detection.match_table import MatchTable
-from cvpods_ext.evaluation.detection.matching_pipeline import match_table
 from cvpods_ext.evaluation.detection.precision_recall import curves
 from cvpods_ext.evaluation.detection.protocol import GROUPS, Metrics, mean_where_annotated, summarise
-from cvpods_ext.evaluation.detection.selection import FIXED_LIMIT
 
 
-@dataclass(frozen=True)
-class LargeVocabulary:
-    """`fixed` has LVIS's thirteen numbers, `pool` AP AP50 AP75 APr APc APf; `cut_at` is the detections per image at
-    which the file seems to have been cut (both are then lower bounds), or None.
-    """
-
-    fixed: Metrics
-    pool: Metrics
-    cut_at: int | None
-
-
-def large_vocabulary(gt: GroundTruth, folder: Path, task: str, workers: int | None = None) -> LargeVocabulary:
-    """Both metrics with 10,000 detections per category; a file cut per image is warned about."""
-    table = match_table(gt, folder, task, FIXED_LIMIT, workers)
-    cut_at = cut_per_image(folder)
-    if cut_at is not None:
-        logging.getLogger(__name__).warning(
-            "%s seems to have been cut at %d detections per image, so AP_fixed and AP_pool are lower bounds; "
-            "test again with a larger model.detections_per_image",
-            *(folder, cut_at),
-        )
-    fixed = summarise(curves(table.judged, table.objects, table.num_categories), table.frequency)
-    return LargeVocabulary(fixed, pooled_metrics(table), cut_at)
+def fixed_metrics(table: MatchTable) -> Metrics:
+    """LVIS's thirteen numbers of a table with `selection.FIXED_LIMIT`."""
+    return summarise(curves(table.judged, table.objects, table.num_categories), table.frequency)
 
 
 def cut_per_image(folder: Path) -> int | None:
@@ -60,7 +36,10 @@ def cut_per_image(folder: Path) -> int | None:
 
 
 def pooled_metrics(table: MatchTable) -> Metrics:
-    """Matched within categories as ever, ranked in one list: over all categories, and within each frequency group."""
+    """AP AP50 AP75 APr APc APf of a table with `selection.FIXED_LIMIT`.
+
+    Matched within categories as ever, ranked in one list: over all categories, and within each frequency group.
+    """
     together = _pooled(table, np.zeros(table.num_categories, dtype=np.int32))
     by_group = _pooled(table, table.frequency.astype(np.int32))
     everything = curves(together.judged, together.objects, 1).precision[..., 0]

@@ -86,13 +86,12 @@ def _precision(
     return padded[np.where(needed <= reached[:, None], where, len(precision))], reached
 
 
-def recall_of_best(judged: Judged, objects: Objects, num_categories: int, limit: int) -> np.ndarray:
-    """(T, K) official recall over all areas if only the `limit` best detections of a cell count; -1 as in `curves`."""
+def recall_among(judged: Judged, objects: Objects, num_categories: int, counted: np.ndarray) -> np.ndarray:
+    """(T, K) official recall over all areas if only the `counted` (N,) detections count; -1 as in `curves`."""
     counts = counted_objects(objects, num_categories)[:, 0]
-    best = judged.rank < limit
     recall = np.full((len(OFFICIAL.thresholds), num_categories), -1.0)
     for threshold in range(len(recall)):
-        hit = ((judged.hits >> np.uint64(threshold)) & np.uint64(1)).astype(bool) & best
+        hit = ((judged.hits >> np.uint64(threshold)) & np.uint64(1)).astype(bool) & counted
         found = np.bincount(judged.category[hit], minlength=num_categories)
         recall[threshold] = np.where(counts > 0, found / np.maximum(counts, 1), -1.0)
     return recall

@@ -11,8 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from cvpods_ext.errors import ConfigError
-
-TASKS = ("bbox", "segm", "boundary")  # boundary: masks, matched by the smaller of mask IoU and boundary IoU
+from cvpods_ext.evaluation.detection.metrics import GROUP_NAMES
 
 Metrics = dict[str, float | None]  # percent; None where the group has no ground truth
 
@@ -21,7 +20,7 @@ RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 AREA_NAMES = ("all", "small", "medium", "large")
 LARGEST_AREA = 1e10  # pixels
 AREA_RANGES = ((0.0, LARGEST_AREA), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, LARGEST_AREA))  # ends included
-GROUPS = ("r", "c", "f")  # rare: at most 10 training images, common: at most 100, frequent: more
+GROUPS = tuple(GROUP_NAMES)  # rare: at most 10 training images, common: at most 100, frequent: more
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,14 @@ class Criteria:
 OFFICIAL = Criteria()
 
 
-def needs_masks(task: str) -> bool:
+def iou_type(family: str) -> str:
+    """What a family of metrics matches by: bbox, segm, or boundary (the smaller of mask IoU and boundary IoU)."""
+    return family.partition("_")[0]
+
+
+def needs_masks(family: str) -> bool:
     """Whether detections and annotations must be read with their masks."""
-    return task != "bbox"
+    return iou_type(family) != "bbox"
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,11 @@ from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
 from cvpods_ext.evaluation.detection.iou import detection_shapes, overlapping_pairs
 from cvpods_ext.evaluation.detection.match_shards import blocks
 from cvpods_ext.evaluation.detection.match_table import MatchTable
+from cvpods_ext.evaluation.detection.metrics import ERROR_KINDS
 from cvpods_ext.evaluation.detection.precision_recall import curves
 from cvpods_ext.evaluation.detection.protocol import GROUPS, Metrics, mean_where_annotated, needs_masks
 
-KINDS = ("classification", "localisation", "both", "duplicate", "background")
+KINDS = ERROR_KINDS[:-1]  # of false positives; the last one is of objects
 HIT, GRAZE = 0.5, 0.1  # IoU
 AT_HALF = np.uint64(1)  # bit of IoU 0.5 over all areas
 _MENDED_INTO_HITS = (0, 1)  # kinds whose oracle turns a detection into a true positive of its target
@@ -117,7 +118,7 @@ def costs(table: MatchTable, errors: Errors) -> dict[str, Metrics]:
     """
     before = _ap50(table)
     result: dict[str, Metrics] = {}
-    for kind, name in enumerate((*KINDS, "missed")):
+    for kind, name in enumerate(ERROR_KINDS):
         after = _ap50(_mended(table, errors, kind))
         result[name] = {group: _gain(value, after[group]) for group, value in before.items()}
     return result

@@ -58,7 +58,7 @@ def one_object(tmp_path, found, side=300):
 def test_a_coarse_contour_of_a_large_object_passes_by_mask_but_not_by_boundary(tmp_path):
     found = np.zeros((300, 300), dtype=bool)
     found[14:226, 14:226] = True  # six pixels too large all round, the width of the boundary
-    result = evaluate(*one_object(tmp_path, found), tasks=("segm", "boundary"))
+    result = evaluate(*one_object(tmp_path, found), families=("segm", "boundary"))
     iou = 200**2 / 212**2  # 0.89: thresholds up to 0.85
     assert 0.85 < iou < 0.9
     assert result["segm"]["AP"] == pytest.approx(80.0)
@@ -69,13 +69,13 @@ def test_a_hollow_mask_passes_by_neither(tmp_path):
     found = np.zeros((300, 300), dtype=bool)
     found[20:220, 20:220] = True
     found[40:200, 40:200] = False
-    result = evaluate(*one_object(tmp_path, found), tasks=("segm", "boundary"))
+    result = evaluate(*one_object(tmp_path, found), families=("segm", "boundary"))
     assert result["segm"]["AP"] == result["boundary"]["AP"] == 0.0
 
 
 def test_boundary_ap_is_never_above_mask_ap_and_only_ours(tmp_path):
     case = write_case(tmp_path, *synthetic(1))
-    result = evaluate(*case, tasks=("segm", "boundary"))
+    result = evaluate(*case, families=("segm", "boundary"))
     assert 0 < result["boundary"]["AP"] < result["segm"]["AP"]
     with pytest.raises(ConfigError, match="boundary"):
-        evaluate(*case, tasks=("boundary",), evaluator="hotcoco")
+        evaluate(*case, families=("boundary",), evaluator="hotcoco")

@@ -42,9 +42,9 @@ def test_real_lvis_file_agrees_with_the_official_evaluator(evaluator, real):
 
 
 def test_fewer_detections_per_image_agree_with_the_official_evaluator(real):
-    ours, theirs = (evaluate(*real[2], tasks=("bbox",), max_detections=9, evaluator=name) for name in ("own", "lvis"))
+    ours, theirs = (evaluate(*real[2], ("bbox",), max_detections=9, evaluator=name) for name in ("own", "lvis"))
     assert_same(ours["bbox"], theirs["bbox"])
-    assert ours["bbox"]["AP"] < evaluate(*real[2], tasks=("bbox",))["bbox"]["AP"]
+    assert ours["bbox"]["AP"] < evaluate(*real[2], families=("bbox",))["bbox"]["AP"]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -63,13 +63,13 @@ def test_more_than_300_detections_on_an_image_agree(tmp_path):
     annotations, detections = synthetic(11, images=3, per_image=450)
     case = write_case(tmp_path, annotations, detections)
     ours, theirs, all_of_them = (
-        evaluate(*case, tasks=("bbox",), evaluator=name, max_detections=limit)["bbox"]
+        evaluate(*case, families=("bbox",), evaluator=name, max_detections=limit)["bbox"]
         for name, limit in (("own", 300), ("lvis", 300), ("own", 1000))
     )
     assert_same(ours, theirs)
     assert_same(ours, reference_evaluator.evaluate(annotations, detections, "bbox"))
     assert ours["AP"] != all_of_them["AP"]
-    assert_same(all_of_them, evaluate(*case, tasks=("bbox",), evaluator="lvis", max_detections=1000)["bbox"])
+    assert_same(all_of_them, evaluate(*case, families=("bbox",), evaluator="lvis", max_detections=1000)["bbox"])
 
 
 @pytest.mark.parametrize("evaluator", ["own", "hotcoco", "lvis"])
@@ -90,7 +90,7 @@ def test_a_match_with_annotation_id_0_counts(evaluator, tmp_path):
         "annotations": [{"id": 0, "image_id": 1, "category_id": 1, "bbox": box, "area": 1600.0}],
     }
     case = write_case(tmp_path, annotations, [{"image_id": 1, "category_id": 1, "bbox": box, "score": 0.5}])
-    assert evaluate(*case, tasks=("bbox",), evaluator=evaluator)["bbox"]["AP"] == pytest.approx(100.0)
+    assert evaluate(*case, families=("bbox",), evaluator=evaluator)["bbox"]["AP"] == pytest.approx(100.0)
 
 
 @pytest.fixture(scope="module", params=["train2017", "val2017"])
@@ -143,34 +143,34 @@ def test_absent_frequencies_are_derived_and_said_so(tmp_path):
     for category in annotations["categories"]:
         del category["frequency"]
     case = write_case(tmp_path, annotations, detections)
-    own = evaluate(*case, tasks=("bbox",))
+    own = evaluate(*case, families=("bbox",))
     assert own.settings["frequency"] == "derived from image counts of annotations.json itself"
     assert own["bbox"]["APr"] == own["bbox"]["AP"]  # six images: all are rare
-    given = evaluate(*case, tasks=("bbox",), train_image_counts=[10, 11, 100, 101, 5000, 1, 0])
+    given = evaluate(*case, families=("bbox",), train_image_counts=[10, 11, 100, 101, 5000, 1, 0])
     assert given.settings["frequency"] == "derived from training image counts"
     assert None not in (given["bbox"]["APr"], given["bbox"]["APc"], given["bbox"]["APf"])
     with pytest.raises(DataError, match="3 image counts for the 7 categories"):
-        evaluate(*case, tasks=("bbox",), train_image_counts=[1, 2, 3])
+        evaluate(*case, families=("bbox",), train_image_counts=[1, 2, 3])
 
 
 def test_lvis_file_without_negatives_counts_every_category_as_verified(tmp_path):
     annotations, detections = synthetic(4)
     case = write_case(tmp_path, annotations, detections)
-    federated = evaluate(*case, tasks=("bbox",))
+    federated = evaluate(*case, families=("bbox",))
     for image in annotations["images"]:
         del image["neg_category_ids"]
     case[0].write_text(json.dumps(annotations))
-    exhaustive = evaluate(*case, tasks=("bbox",))
+    exhaustive = evaluate(*case, families=("bbox",))
     assert "every category counts as verified" in exhaustive.settings["negatives"]
     assert exhaustive["bbox"]["AP"] < federated["bbox"]["AP"]
-    assert_same(exhaustive["bbox"], evaluate(*case, tasks=("bbox",), evaluator="lvis")["bbox"])
+    assert_same(exhaustive["bbox"], evaluate(*case, families=("bbox",), evaluator="lvis")["bbox"])
 
 
 def test_degenerate_polygon_becomes_an_empty_mask_and_is_reported(tmp_path):
     annotations, detections = synthetic(2)
     annotations["annotations"][0]["segmentation"] = [[1, 1, 30, 30]]
     case = write_case(tmp_path, annotations, detections)
-    ours, theirs = (evaluate(*case, tasks=("segm",), evaluator=name) for name in ("own", "lvis"))
+    ours, theirs = (evaluate(*case, families=("segm",), evaluator=name) for name in ("own", "lvis"))
     assert ours.settings["annotations_with_degenerate_polygons"] == 1
     assert_same(ours["segm"], theirs["segm"])
 
@@ -178,7 +178,7 @@ def test_degenerate_polygon_becomes_an_empty_mask_and_is_reported(tmp_path):
 def test_missing_images_and_boxes_outside_are_reported(tmp_path, caplog):
     annotations, detections = synthetic(2)
     detections[0]["bbox"] = [-20.0, 0.0, 50.0, 50.0]
-    result = evaluate(*write_case(tmp_path, annotations, detections), tasks=("bbox",))
+    result = evaluate(*write_case(tmp_path, annotations, detections), families=("bbox",))
     assert result.settings["boxes_outside_their_image"] >= 1
     assert result.settings["images_without_detections"] == 1
     assert "count as missed" in caplog.text
@@ -192,7 +192,7 @@ def test_ids_of_another_split_are_refused(field, value, message, tmp_path):
     annotations, detections = synthetic(2)
     detections[3][field] = value
     with pytest.raises(DataError, match=message):
-        evaluate(*write_case(tmp_path, annotations, detections), tasks=("bbox",))
+        evaluate(*write_case(tmp_path, annotations, detections), families=("bbox",))
 
 
 def test_mask_of_another_size_is_refused(tmp_path):
@@ -200,7 +200,7 @@ def test_mask_of_another_size_is_refused(tmp_path):
     for detection in detections:
         detection["segmentation"] = rle_json(np.ones((60, 60)))
     with pytest.raises(DataError, match=r"size \[60, 60\].*\[120, 120\].*original image"):
-        evaluate(*write_case(tmp_path, annotations, detections), tasks=("segm",))
+        evaluate(*write_case(tmp_path, annotations, detections), families=("segm",))
 
 
 def test_segm_of_boxes_only_is_refused(tmp_path):
@@ -245,9 +245,11 @@ def test_missing_truncated_and_foreign_annotation_files_are_named(tmp_path):
         evaluate(broken, tmp_path / "shards")
 
 
-def test_unknown_task_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="keypoints"):
-        evaluate(tmp_path / "a.json", tmp_path, tasks=("keypoints",))
+def test_an_unknown_family_is_refused_with_the_nearest_name_before_any_file_is_read(tmp_path):
+    with pytest.raises(ConfigError, match=r"test\.metrics: unknown family 'segm_fixd'; did you mean 'segm_fixed'"):
+        evaluate(tmp_path / "absent.json", tmp_path, families=("segm_fixd",))
+    with pytest.raises(ConfigError, match="'hotcoco' does not know mask AP_fixed"):
+        evaluate(tmp_path / "absent.json", tmp_path, families=("segm_fixed",), evaluator="hotcoco")
 
 
 def test_evaluation_does_not_import_torch():

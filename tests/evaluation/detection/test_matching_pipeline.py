@@ -9,7 +9,8 @@ from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.evaluation.detection import coco_json, ground_truth, match_shards, matching_pipeline
 from cvpods_ext.evaluation.detection.bootstrap import group_means, resampled_aps
 from cvpods_ext.evaluation.detection.detections import shard_files
-from cvpods_ext.evaluation.detection.evaluate import evaluate, metrics_of
+from cvpods_ext.evaluation.detection.evaluate import evaluate
+from cvpods_ext.evaluation.detection.families import metrics_of
 from cvpods_ext.evaluation.detection.greedy_matching import match
 from cvpods_ext.evaluation.detection.iou import Pairs
 from cvpods_ext.evaluation.detection.matching_pipeline import match_table
@@ -102,12 +103,12 @@ def test_a_limit_per_category_agrees_with_the_official_evaluator_without_a_limit
     path, shards = write_case(tmp_path / "all", annotations, detections)
     in_order = [d for d in detections if any(d is k for k in kept)]
     official = evaluate(
-        *write_case(tmp_path / "kept", annotations, in_order), max_detections=10**6, evaluator="lvis", tasks=("bbox",)
+        *write_case(tmp_path / "kept", annotations, in_order), max_detections=10**6, evaluator="lvis", families=["bbox"]
     )
     gt = ground_truth.load(path, masks=False)
     fixed = metrics_of(match_table(gt, shards, "bbox", Limit(per_category=25)), federated=True)
     assert fixed == pytest.approx(official["bbox"], abs=1e-9)
-    assert fixed != pytest.approx(evaluate(path, shards, tasks=("bbox",))["bbox"], abs=1e-3)
+    assert fixed != pytest.approx(evaluate(path, shards, families=["bbox"])["bbox"], abs=1e-3)
 
 
 def test_a_folder_without_shards_is_named(case, tmp_path):

@@ -8,7 +8,7 @@ from evaluation_cases import synthetic, write_case
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.evaluation.detection import ground_truth
 from cvpods_ext.evaluation.detection.calibration import calibration, reliability
-from cvpods_ext.evaluation.detection.evaluate import metrics_of
+from cvpods_ext.evaluation.detection.families import metrics_of
 from cvpods_ext.evaluation.detection.matching_pipeline import match_table
 from cvpods_ext.evaluation.detection.per_category import per_category, write
 from cvpods_ext.evaluation.detection.selection import LVIS_LIMIT

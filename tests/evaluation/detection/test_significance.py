@@ -62,7 +62,7 @@ def test_group_means_are_the_ordinary_metrics(tmp_path):
     (tmp_path / "a").mkdir()
     path, shards = write_case(tmp_path / "a", annotations, detections)
     table = match_table(ground_truth.load(path, masks=False), shards, "bbox", LVIS_LIMIT)
-    metrics = evaluate(path, shards, tasks=("bbox",))["bbox"]
+    metrics = evaluate(path, shards, families=("bbox",))["bbox"]
     aps = category_aps(curves(table.judged, table.objects, table.num_categories).precision)
     means = group_means(aps[None], table.frequency)[0]
     assert means[[0, 2, 3]] == pytest.approx([metrics["AP"], metrics["APc"], metrics["APf"]], abs=1e-9)
