@@ -23,3 +23,7 @@ class WeightsError(UserError):
 
 class TrainingError(UserError):
     """Training cannot go on: the loss is not finite, or too much of the data is unreadable."""
+
+
+class StorageError(UserError):
+    """A file cannot be written: the disk is full or broken, or the folder may not be written to."""

@@ -6,26 +6,30 @@ A checkpoint holds tensors, numbers, strings, lists and dicts only, so that it l
 
 from __future__ import annotations
 
-import json
 import logging
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
-from cvpods_ext.errors import WeightsError
-from cvpods_ext.runtime.files import atomic_path, sha256_of, write_json
+from cvpods_ext.errors import DataError, StorageError, WeightsError
+from cvpods_ext.runtime.files import atomic_path, read_json, sha256_of, write_json
+from cvpods_ext.runtime.records import is_finite
 
 logger = logging.getLogger(__name__)
 
 INDEX = "checkpoints.json"
 FINAL = "model_final.pth"
+_FILE = re.compile(r"model_iter_\d{7,15}\.pth")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_REMEDY = "The checkpoints before it are untouched: make room, or set output=..., then continue with --resume"
 
-T = TypeVar("T")
+Entry = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,12 @@ class CheckpointFolder:
     def save(self, state: Mapping[str, Any]) -> Path:
         """Write the state after `state["iteration"]` steps, then forget what the policy does not keep.
 
-        Raises WeightsError when the file cannot be written; what was there before stays as it was.
+        Raises StorageError when the file cannot be written; what was there before stays as it was.
         """
         iteration = state["iteration"]
-        path = self.folder / f"model_iter_{iteration:07d}.pth"
-        digest = _write(path, state)
+        path = self.folder / _file_name(iteration)
         entries = [entry for entry in self._entries() if entry["file"] != path.name]
+        digest = _write(path, state)
         entries.append({"file": path.name, "iteration": iteration, "sha256": digest})
         self._keep(entries)
         return path
@@ -79,8 +83,12 @@ class CheckpointFolder:
             path.unlink(missing_ok=True)
 
     def latest(self) -> dict[str, Any] | None:
-        """The newest sound checkpoint, on the CPU; a damaged one is reported and the one before it is used."""
-        for entry in reversed(self._entries()):
+        """The newest sound checkpoint, on the CPU; a damaged one is reported and the one before it is used.
+
+        None if nothing is listed. Raises WeightsError if none of those listed is sound, or the list is damaged.
+        """
+        entries = self._entries()
+        for entry in reversed(entries):
             path = self.folder / entry["file"]
             if not path.is_file():
                 logger.warning("checkpoint %s is listed but absent; trying the one before", path)
@@ -90,6 +98,11 @@ class CheckpointFolder:
                 state = torch.load(path, map_location="cpu", weights_only=True)
                 logger.info("resuming from %s at iteration %d", path, state["iteration"])
                 return state
+        if entries:
+            raise WeightsError(
+                f"none of the {len(entries)} checkpoints that {self.folder / INDEX} lists is there and sound. Put them "
+                "back to continue; without --resume the run starts over, and what is left of this one is kept"
+            )
         return None
 
     def weights(self) -> Path | None:
@@ -113,26 +126,53 @@ class CheckpointFolder:
                 shutil.move(path, target / path.name)
         return target
 
-    def _keep(self, entries: list[dict[str, Any]]) -> None:
+    def _keep(self, entries: list[Entry]) -> None:
         """List what the policy keeps of `entries`, then remove the other files."""
         last, best = entries[-self.keep :], _best(entries)
         kept = [entry for entry in entries if entry in last or entry is best or self._is_milestone(entry)]
-        _guarded(self.folder / INDEX, lambda: write_json(self.folder / INDEX, {"checkpoints": kept}))
+        write_json(self.folder / INDEX, {"checkpoints": kept}, _REMEDY)
         for entry in entries:
             if entry not in kept:
-                (self.folder / entry["file"]).unlink(missing_ok=True)
+                _remove(self.folder / entry["file"])
 
-    def _is_milestone(self, entry: dict[str, Any]) -> bool:
+    def _is_milestone(self, entry: Entry) -> bool:
         return self.keep_every > 0 and entry["iteration"] % self.keep_every == 0
 
-    def _entries(self) -> list[dict[str, Any]]:
+    def _entries(self) -> list[Entry]:
         index = self.folder / INDEX
         if not index.is_file():
             return []
         try:
-            return json.loads(index.read_text(encoding="utf-8"))["checkpoints"]
-        except (json.JSONDecodeError, KeyError) as error:
-            raise WeightsError(f"{index} is damaged ({error}); remove it to start over from iteration 0") from None
+            content = read_json(index)
+            if not isinstance(content, dict) or not isinstance(content.get("checkpoints"), list):
+                raise DataError(f"{index} holds no list 'checkpoints'")
+            for entry in content["checkpoints"]:
+                _check_entry(entry, index)
+        except DataError as error:
+            raise WeightsError(
+                f"{error}. Nothing was changed. Put the list back to continue with --resume; without it the run starts "
+                "over and this one is kept, and any checkpoint of it can be the start with --weights FILE"
+            ) from None
+        return content["checkpoints"]
+
+
+def _check_entry(entry: Any, index: Path) -> None:
+    """DataError unless `entry` is one that `save` and `rate` write: files elsewhere must not be read or removed."""
+    if not isinstance(entry, dict):
+        raise DataError(f"{index} lists {entry!r:.80}, which is no checkpoint")
+    file, iteration, score = entry.get("file"), entry.get("iteration"), entry.get("score", 0.0)
+    if not isinstance(file, str) or not _FILE.fullmatch(file):
+        raise DataError(f"{index} lists the file {file!r:.80}, which is no checkpoint in its folder")
+    if type(iteration) is not int or file != _file_name(iteration):
+        raise DataError(f"{index} lists {file} as iteration {iteration!r:.80}")
+    if not isinstance(entry.get("sha256"), str) or not _SHA256.fullmatch(entry["sha256"]):
+        raise DataError(f"{index} lists {file} without a checksum")
+    if not is_finite(score):
+        raise DataError(f"{index} lists {file} with the score {score!r:.80}")
+
+
+def _file_name(iteration: int) -> str:
+    return f"model_iter_{iteration:07d}.pth"
 
 
 class BackgroundSaver:
@@ -152,7 +192,7 @@ class BackgroundSaver:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
             self.wait()
-        except WeightsError as failed:
+        except (StorageError, WeightsError) as failed:
             if kind is None:
                 raise
             logger.error("%s", failed)  # the error on its way out matters more
@@ -165,35 +205,26 @@ class BackgroundSaver:
         self._writing = self._thread.submit(self._checkpoints.save, state)
 
     def wait(self) -> None:
-        """Return when everything is on disk; raises WeightsError if it could not be written."""
+        """Return when everything is on disk; raises StorageError if it could not be written."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
 
 
-def _best(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:  # a folder, or a disk that became read-only: training goes on
+        logger.warning("checkpoint %s is no longer needed and cannot be removed (%s)", path, error.strerror)
+
+
+def _best(entries: list[Entry]) -> Entry | None:
     return max((entry for entry in entries if "score" in entry), key=lambda entry: entry["score"], default=None)
 
 
 def _write(path: Path, state: Mapping[str, Any]) -> str:
     """Save atomically; returns the sha256 of the file."""
-
-    def save() -> str:
-        with atomic_path(path) as temporary:
-            with open(temporary, "wb") as file:  # by its name, the temporary one would become part of the content
-                torch.save(state, file)
-            return sha256_of(temporary)
-
-    return _guarded(path, save)
-
-
-def _guarded(path: Path, write: Callable[[], T]) -> T:
-    """Call `write`; a full or broken disk becomes a WeightsError that says what to do."""
-    try:
-        return write()
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        free = shutil.disk_usage(path.parent).free / 2**30
-        raise WeightsError(
-            f"cannot write {path} ({str(error).splitlines()[0]}; {free:.2f} GiB free). The checkpoints before it are "
-            "untouched: make room, or set output=..., then continue with --resume"
-        ) from error
+    with atomic_path(path, _REMEDY) as temporary:
+        with open(temporary, "wb") as file:  # by its name, the temporary one would become part of the content
+            torch.save(state, file)
+        return sha256_of(temporary)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-_TAIL_BYTES = 1 << 16
+from cvpods_ext.errors import DataError
+from cvpods_ext.runtime.files import read_json
+from cvpods_ext.runtime.records import METRICS, is_finite, last_record
+
+_LONGEST_STEP = 1e6  # seconds; more is no measurement
 _QUIET = 300.0  # seconds without a record after which a run counts as stopped, at least
 
 
@@ -38,15 +41,17 @@ def read_run(folder: Path, now: float | None = None) -> RunStatus | None:
     """The run that writes into `folder`; None if its config.json is not that of a run."""
     now = time.time() if now is None else now
     try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        total, every = content["config"]["schedule.iters"], content["config"]["log_every"]
-    except (OSError, ValueError, KeyError, TypeError):
+        content = read_json(folder / "config.json")
+        experiment = str(content["experiment"])
+        total, every = (_positive(content["config"][key]) for key in ("schedule.iters", "log_every"))
+    except (DataError, KeyError, TypeError, ValueError):
         return None
-    metrics = folder / "metrics.jsonl"
-    record = last_record(metrics)
+    metrics = folder / METRICS
+    record = last_record(metrics, numbers=("time",))  # others are those of tests
+    record = {name: value for name, value in record.items() if is_finite(value)}
     newest = max(path.stat().st_mtime for path in (metrics, folder / "config.json") if path.exists())
     iteration = record.get("iteration", 0)
-    seconds = record.get("time", 0.0)
+    seconds = min(max(record.get("time", 0.0), 0.0), _LONGEST_STEP)
     quiet = now - newest > max(_QUIET, 5 * every * seconds)
     if (folder / "model_final.pth").is_file() and iteration >= total:
         state = "finished"
@@ -56,28 +61,17 @@ def read_run(folder: Path, now: float | None = None) -> RunStatus | None:
         state = "running" if record else "starting"
     return RunStatus(
         folder=folder,
-        experiment=content["experiment"],
+        experiment=experiment,
         state=state,
         iteration=iteration,
         total=total,
-        eta=seconds * (total - iteration) if record and state != "finished" else None,
+        eta=seconds * max(total - iteration, 0) if record and state != "finished" else None,
         age=now - newest,
         record=record,
     )
 
 
-def last_record(metrics: Path) -> dict[str, Any]:
-    """The last whole record of a step in a metrics.jsonl, {} if there is none; reads only the end of the file."""
-    if not metrics.is_file():
-        return {}
-    with open(metrics, "rb") as file:
-        file.seek(max(0, metrics.stat().st_size - _TAIL_BYTES))
-        lines = file.read().split(b"\n")[:-1]
-    for line in reversed(lines):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if "time" in record:  # others are those of tests
-            return record
-    return {}
+def _positive(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 53:
+        raise ValueError(f"{value!r} is no number of iterations")
+    return value

@@ -1,37 +1,99 @@
-"""Files that are either complete or absent, and content hashes."""
+"""Files that are either complete or absent, what a full disk means, and content hashes."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cvpods_ext.errors import DataError, StorageError
+
+StrPath = str | os.PathLike[str]
+
+REMEDY = "Make room or choose another place, then run the command again; what was there before is as it was"
+_FULL_OR_BROKEN = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
+# How torch, safetensors and numpy report a failed write when they do not pass the system's error on.
+_FAILED_WRITE = re.compile(
+    r"No space left on device|Disk quota exceeded|unexpected pos|file write failed|requested and"
+)
+
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def writing(path: StrPath, remedy: str = REMEDY) -> Iterator[None]:
+    """Around whatever writes `path`: a full or broken disk becomes a StorageError that says what to do.
+
+    Errors that come from elsewhere pass unchanged; so does the StorageError of a file written inside.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = None if isinstance(error, StorageError) else _failed_write(error)
+        if reason is None:
+            raise
+        raise storage_error(path, reason, remedy) from error
+
+
+def storage_error(path: StrPath, reason: str, remedy: str = REMEDY) -> StorageError:
+    """Why `path` cannot be written, with the space that its disk has left."""
+    folder = Path(path).absolute().parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 2**30
+    return StorageError(f"cannot write {path} ({reason}; {free:.2f} GiB free). {remedy}")
+
+
+def _failed_write(error: BaseException) -> str | None:
+    """The reason if `error`, or what it was raised from, is a failed write."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _FULL_OR_BROKEN:
+            return os.strerror(seen.errno)
+        if _FAILED_WRITE.search(str(seen)):
+            return "the write was cut short"
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+@contextmanager
+def atomic_path(path: StrPath, remedy: str = REMEDY) -> Iterator[Path]:
     """Give a temporary path beside `path` that replaces it on success, so that no reader sees half a file.
 
     If the body raises (a full disk, an interrupt) the temporary file is removed and `path` stays as it was.
+    Raises StorageError, with the `remedy`, when the disk is full or the folder cannot be written to.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        raise storage_error(path, error.strerror or str(error), remedy) from error
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with writing(path, remedy):
+            yield temporary
+        _publish(temporary, path, remedy)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _publish(temporary: Path, path: Path, remedy: str) -> None:
+    try:
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        raise storage_error(path, error.strerror or str(error), remedy) from error
 
 
 def _umask() -> int:
@@ -41,18 +103,58 @@ def _umask() -> int:
     return current
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a UTF-8 text file atomically."""
-    with atomic_path(path) as temporary:
+def write_text(path: StrPath, text: str, remedy: str = REMEDY) -> None:
+    """Write a UTF-8 text file atomically; StorageError as `atomic_path`."""
+    with atomic_path(path, remedy) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
+def write_json(path: StrPath, value: Any, remedy: str = REMEDY) -> None:
     """Write indented JSON atomically; NaN is refused since most readers cannot parse it."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n", remedy)
 
 
-def sha256_of(path: str | os.PathLike[str], chunk_bytes: int = 1 << 22) -> str:
+def append_line(path: StrPath, line: str, remedy: str = REMEDY) -> None:
+    """Add one line to a text file; a line that a full disk cuts off is taken back, and StorageError is raised."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab", buffering=0) as file:
+            before, data = file.tell(), (line + "\n").encode("utf-8")
+            try:
+                if file.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(before)
+                raise
+    except OSError as error:
+        raise storage_error(path, error.strerror or str(error), remedy) from error
+
+
+def read_json(path: StrPath, max_bytes: int = 1 << 26) -> Any:
+    """Parse a JSON file of our own.
+
+    Raises DataError, whatever the damage: no JSON, no text, nested without end, more than `max_bytes`.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path} is no file")
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise DataError(f"{path} has {size:,} bytes, more than the {max_bytes:,} that such a file may have")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})") from None
+    except DataError:
+        raise
+    except RecursionError:
+        raise DataError(f"{path} is not sound JSON (nested too deeply)") from None
+    except ValueError as error:
+        raise DataError(f"{path} is not sound JSON ({str(error)[:120]})") from None
+
+
+def sha256_of(path: StrPath, chunk_bytes: int = 1 << 22) -> str:
     """Hex digest of a file's content, read in chunks."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:

@@ -1,13 +1,14 @@
 import errno
+import json
 import threading
 
 import pytest
 import torch
 from torch import nn
 
-from cvpods_ext.engine.checkpoint import BackgroundSaver, CheckpointFolder
+from cvpods_ext.engine.checkpoint import INDEX, BackgroundSaver, CheckpointFolder
 from cvpods_ext.engine.state import TrainingState
-from cvpods_ext.errors import WeightsError
+from cvpods_ext.errors import StorageError, WeightsError
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_a_full_disk_keeps_what_was_there_and_says_what_to_do(run, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(WeightsError, match=r"No space left.*continue with --resume"):
+    with pytest.raises(StorageError, match=r"No space left.*continue with --resume"):
         folder.save(state_of(model, optimizer, 10))
     assert folder.latest()["iteration"] == 5
     assert sorted(p.name for p in folder.folder.iterdir()) == ["checkpoints.json", "model_iter_0000005.pth"]
@@ -153,7 +154,7 @@ def test_a_failed_write_in_the_background_is_told(run, monkeypatch):
     monkeypatch.setattr(torch, "save", full_disk)
     saver = BackgroundSaver(folder)
     saver.save(state_of(model, optimizer, 5))
-    with pytest.raises(WeightsError, match="No space left"):
+    with pytest.raises(StorageError, match="No space left"):
         saver.save(state_of(model, optimizer, 6))
 
 
@@ -171,3 +172,79 @@ def test_a_checkpoint_of_another_model_is_refused_with_advice(run):
     state = TrainingState(other, torch.optim.SGD(other.parameters()), torch.amp.GradScaler("cpu", enabled=False))
     with pytest.raises(WeightsError, match=r"does not fit this experiment.*net\.py"):
         state.restore(state_of(model, optimizer, 5))
+
+
+# ---- a list that was damaged, or made by somebody else ---------------------------------------------------------------
+
+SOUND = {"file": "model_iter_0000001.pth", "iteration": 1, "sha256": "0" * 64}
+BAD_ENTRIES = {
+    "a file outside": {**SOUND, "file": "../precious.pth"},
+    "an absolute path": {**SOUND, "file": "/etc/hostname"},
+    "a file of another kind": {**SOUND, "file": "config.json"},
+    "the folder itself": {**SOUND, "file": "."},
+    "a file in a folder below": {**SOUND, "file": "previous-1/model_iter_0000001.pth"},
+    "a name with a line end": {**SOUND, "file": "model_iter_0000001.pth\n"},
+    "a number for a file": {**SOUND, "file": 5},
+    "an iteration that is not the file's": {**SOUND, "iteration": 2},
+    "an iteration as text": {**SOUND, "iteration": "1"},
+    "a truth value for an iteration": {**SOUND, "iteration": True},
+    "no checksum": {"file": "model_iter_0000001.pth", "iteration": 1},
+    "a checksum of another length": {**SOUND, "sha256": "0"},
+    "a score as text": {**SOUND, "score": "high"},
+    "a score that is no number": {**SOUND, "score": float("nan")},
+    "a score beyond floats": {**SOUND, "score": 10**400},
+    "null": None,
+    "a list": [1],
+}
+
+
+@pytest.mark.parametrize("bad", BAD_ENTRIES)
+def test_a_listed_file_is_one_of_this_folder_or_the_list_is_refused(tmp_path, bad):
+    (tmp_path / "precious.pth").write_text("mine")
+    folder = CheckpointFolder(tmp_path / "run", keep=1)
+    kept = folder.save({"iteration": 7, "model": {}})
+    entries = json.loads((folder.folder / INDEX).read_text())["checkpoints"]
+    content = json.dumps({"checkpoints": [BAD_ENTRIES[bad], *entries]})
+    (folder.folder / INDEX).write_text(content)
+    for use in (folder.latest, folder.best, folder.weights, lambda: folder.save({"iteration": 9, "model": {}})):
+        with pytest.raises(WeightsError, match=r"checkpoints\.json lists .*Nothing was changed.*--weights FILE"):
+            use()
+    assert (tmp_path / "precious.pth").read_text() == "mine"
+    assert (folder.folder / INDEX).read_text() == content
+    assert sorted(folder.folder.iterdir()) == [folder.folder / INDEX, kept]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"null", b"[]", b'{"checkpoints": 5}', b'{"checkpoints": {}}', b"\xff\xfe", b"\0" * 40, b"[" * 100_000],
+    ids=["empty", "cut short", "null", "a list", "a number", "an object", "no text", "zero bytes", "nested"],
+)
+def test_a_damaged_list_is_told_with_the_remedy_and_nothing_is_changed(run, content):
+    folder, model, optimizer = run
+    kept = folder.save(state_of(model, optimizer, 5))
+    (folder.folder / INDEX).write_bytes(content)
+    for use in (folder.latest, lambda: folder.save(state_of(model, optimizer, 6))):
+        with pytest.raises(WeightsError, match=r"checkpoints\.json .*Nothing was changed.*--resume.*--weights FILE"):
+            use()
+    assert sorted(folder.folder.iterdir()) == [folder.folder / INDEX, kept]
+    assert (folder.folder / INDEX).read_bytes() == content
+
+
+def test_a_run_whose_checkpoints_are_all_lost_does_not_start_over_by_itself(run):
+    folder, model, optimizer = run
+    folder.save(state_of(model, optimizer, 5)).unlink()
+    folder.save(state_of(model, optimizer, 10)).write_bytes(b"damaged")
+    with pytest.raises(WeightsError, match=r"none of the 2 checkpoints .* is there and sound.*without --resume"):
+        folder.latest()
+
+
+def test_a_checkpoint_that_cannot_be_removed_does_not_end_the_run(run, caplog):
+    folder, model, optimizer = run
+    old = folder.save(state_of(model, optimizer, 1))
+    old.unlink()
+    old.mkdir()
+    with caplog.at_level("WARNING", logger="cvpods_ext"):
+        for iteration in (2, 3):
+            folder.save(state_of(model, optimizer, iteration))
+    assert f"{old} is no longer needed and cannot be removed" in caplog.text
+    assert folder.latest()["iteration"] == 3

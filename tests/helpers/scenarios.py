@@ -7,14 +7,12 @@ memory and weight average against a run that nothing happened to, bit for bit.
 import json
 import os
 import random
-import shutil
 import signal
-import subprocess
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 from processes import TIMEOUT, differences, last_iteration, losses, running, train
+from small_disk import fill, small_disk
 from tiny_experiment import make_data, make_experiment
 from workshop import (
     SLOW,
@@ -88,10 +86,10 @@ def die_in_a_write(moment: str, iteration: int) -> None:
         if moment == "before the end" and "optimizer" not in state:
             die()
 
-    def dying_write_text(path, text):
+    def dying_write_text(path, text, *remedy):
         if moment == "before the index" and Path(path).name == INDEX and f'"iteration": {iteration}' in text:
             die()
-        write_text(path, text)
+        write_text(path, text, *remedy)
 
     torch.save, files.write_text = dying_save, dying_write_text
 
@@ -132,26 +130,6 @@ def full_disk(shop: Workshop) -> Outcome:
         (output / "junk").unlink(missing_ok=True)
         kind = "tmpfs" if real else "simulated"
         return resumed(shop, output, f"full disk ({kind})", "stopped with status 2 and advice; older checkpoint sound")
-
-
-@contextmanager
-def small_disk(folder: Path):
-    """A file system of 2 MiB at `folder`; yields False where mounting is not allowed."""
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    mounted = (
-        shutil.which("mount") is not None and subprocess.run(command, capture_output=True, check=False).returncode == 0
-    )
-    try:
-        yield mounted
-    finally:
-        if mounted:
-            subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(folder: Path) -> None:
-    with open(folder / "junk", "wb", buffering=0) as junk, suppress(OSError):
-        while True:
-            junk.write(b"\0" * 4096)
 
 
 def fill_the_disk_at(iteration: int) -> None:

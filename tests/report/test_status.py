@@ -66,3 +66,28 @@ def test_runs_set_aside_and_foreign_json_are_left_out(run, tmp_path):
     other.mkdir()
     (other / "config.json").write_text('{"name": "something else"}')
     assert [os.path.relpath(status.folder, tmp_path) for status in find_runs(tmp_path)] == ["name/outputs"]
+
+
+@pytest.mark.parametrize(
+    "line", [b"null", b"5", b'{"iteration": 60, "time": "x"}', b'{"iteration": 60, "time": NaN}', b"\xff"]
+)
+def test_a_damaged_record_is_passed_over(run, line):
+    record(run, 40)
+    with open(run / "metrics.jsonl", "ab") as file:
+        file.write(line + b"\n")
+    assert read_run(run).iteration == 40
+
+
+def test_a_value_that_is_no_number_is_not_shown(run):
+    (run / "metrics.jsonl").write_text('{"iteration": 20, "time": 0.5, "total_loss": "low", "data_time": NaN}\n')
+    assert read_run(run).record == {"iteration": 20, "time": 0.5}
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["5", "[" * 100_000, '{"experiment": "x", "config": {"schedule.iters": "100", "log_every": 20}}',
+     '{"experiment": "x", "config": {"schedule.iters": 1e400, "log_every": 20}}', '{"experiment": "x", "config": 5}'],
+)  # fmt: skip
+def test_a_damaged_config_is_that_of_no_run(run, config):
+    (run / "config.json").write_text(config)
+    assert read_run(run) is None

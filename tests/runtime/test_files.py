@@ -1,9 +1,21 @@
+import csv
+import errno
 import hashlib
 import json
+import os
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from small_disk import small_disk
 
-from cvpods_ext.runtime.files import atomic_path, sha256_of, write_json
+from cvpods_ext.errors import DataError, StorageError
+from cvpods_ext.runtime.files import append_line, atomic_path, read_json, sha256_of, write_json, writing
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
@@ -36,3 +48,125 @@ def test_checksums_are_those_of_the_whole_content(tmp_path):
     path = tmp_path / "blob"
     path.write_bytes(b"x" * 10_000)
     assert sha256_of(path, chunk_bytes=999) == hashlib.sha256(b"x" * 10_000).hexdigest()
+
+
+# ---- a full disk ----------------------------------------------------------------------------------------------------
+
+NOISE = torch.rand(60_000, generator=torch.Generator().manual_seed(0))
+TABLE = pa.table({"x": NOISE.numpy()})
+
+
+def write_torch(path: Path) -> None:
+    with open(path, "wb") as file:
+        torch.save({"a": NOISE}, file)
+
+
+def write_arrow(path: Path) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, TABLE.schema) as writer:
+        writer.write_table(TABLE)
+
+
+def write_csv(path: Path) -> None:
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([[i, i, i] for i in range(30_000)])
+
+
+def write_numpy(path: Path) -> None:
+    with open(path, "wb") as file:
+        np.save(file, NOISE.numpy())
+
+
+WRITERS = {
+    "torch": write_torch,
+    "torch by name": lambda path: torch.save({"a": NOISE}, path),
+    "safetensors": lambda path: save_file({"a": NOISE}, path),
+    "arrow": write_arrow,
+    "parquet": lambda path: pq.write_table(TABLE, path),
+    "numpy": write_numpy,
+    "csv": write_csv,
+    "text": lambda path: path.write_text("x" * 200_000),
+    "png": lambda path: Image.fromarray(NOISE[:57_600].mul(255).byte().reshape(120, 160, 3).numpy()).save(path, "PNG"),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_every_library_that_meets_a_full_disk_gives_the_same_message(tmp_path, writer):
+    with small_disk(tmp_path / "small", "48k") as real:
+        if not real:
+            pytest.skip("no right to mount a small file system")
+        path = tmp_path / "small" / "file"
+        path.write_text("before")
+        with (
+            pytest.raises(
+                StorageError, match=r"cannot write .*small/file \(.*; 0\.00 GiB free\)\. Make room"
+            ) as raised,
+            atomic_path(path) as temporary,
+        ):
+            WRITERS[writer](temporary)
+        assert "Error" not in str(raised.value)
+        assert os.listdir(tmp_path / "small") == ["file"]
+        assert path.read_text() == "before"
+
+
+def test_a_line_that_does_not_fit_is_taken_back(tmp_path):
+    with small_disk(tmp_path / "small", "16k") as real:
+        if not real:
+            pytest.skip("no right to mount a small file system")
+        path = tmp_path / "small" / "lines.txt"
+        append_line(path, "first")
+        with pytest.raises(StorageError, match="No space left on device"):
+            append_line(path, "x" * 40_000)
+        assert path.read_text() == "first\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_failed_write_is_found_behind_the_error_that_hides_it(tmp_path, number):
+    def hidden():
+        with writing(tmp_path / "x", "continue elsewhere"):
+            try:
+                raise OSError(number, "anything")
+            except OSError as error:
+                raise KeyError("a library's own") from error
+
+    with pytest.raises(StorageError, match=f"{os.strerror(number)}.*continue elsewhere"):
+        hidden()
+
+
+def test_errors_that_are_no_failed_write_pass_unchanged(tmp_path):
+    for error in (FileNotFoundError(errno.ENOENT, "absent"), RuntimeError("shapes differ"), StorageError("as it was")):
+        with pytest.raises(type(error)) as raised, writing(tmp_path / "x"):
+            raise error
+        assert raised.value is error
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "a.json", tmp_path / "file" / "deeper" / "a.json"):
+        with pytest.raises(StorageError, match=r"cannot write .*a\.json \((Not a directory|File exists)"):
+            write_json(path, 1)
+        with pytest.raises(StorageError, match=r"cannot write .*a\.json"):
+            append_line(path, "x")
+
+
+# ---- reading JSON ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "not sound"), (b"{", "not sound"), (b"\xff\xfe", "not sound"), (b"[" * 200_000, "nested too deeply"),
+     (b"1" * 5000, "not sound"), (b"\0" * 8, "not sound"), (b" " * 9000 + b"1", "9,001 bytes, more than")],
+)  # fmt: skip
+def test_damaged_json_is_one_error_whatever_the_damage(tmp_path, content, words):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"a\.json .*{words}"):
+        read_json(path, max_bytes=1000 if len(content) == 9001 else 1 << 20)
+
+
+def test_json_is_read_from_files_only(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name, words in (("absent", "cannot be read"), ("", "is no file"), ("pipe", "is no file")):
+        with pytest.raises(DataError, match=words):
+            read_json(tmp_path / name)
+    write_json(tmp_path / "a.json", {"a": [1, None]})
+    assert read_json(tmp_path / "a.json") == {"a": [1, None]}

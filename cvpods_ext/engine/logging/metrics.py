@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import statistics
 import time
@@ -16,15 +15,15 @@ from rich.progress import Progress, TaskID
 
 from cvpods_ext.engine.logging.data_time import DataWait
 from cvpods_ext.engine.logging.writers import Board
-from cvpods_ext.errors import TrainingError
 from cvpods_ext.runtime.dist import is_main
-from cvpods_ext.runtime.files import write_text
+from cvpods_ext.runtime.files import writing
 from cvpods_ext.runtime.progress import progress_bar
+from cvpods_ext.runtime.records import METRICS, append_record, drop_records_after
 
 logger = logging.getLogger(__name__)
 
-METRICS = "metrics.jsonl"
 _TEST = "test/"
+_REMEDY = "The last checkpoint is sound: make room, then continue with --resume"
 
 
 class Monitor:
@@ -54,7 +53,7 @@ class Monitor:
     def __enter__(self) -> Monitor:
         if is_main():
             self._folder.mkdir(parents=True, exist_ok=True)
-            records = drop_records_after(self._folder / METRICS, self._start)
+            records = drop_records_after(self._folder / METRICS, self._start, _REMEDY)
             self._tested = {record["iteration"] for record in records if any(key.startswith(_TEST) for key in record)}
         self._bar.start()
         return self
@@ -104,16 +103,10 @@ class Monitor:
 
     def _write(self, record: dict[str, Any], prefix: str) -> None:
         values = {f"{prefix}{name}": value for name, value in record.items() if name != "iteration"}
-        try:
-            with open(self._folder / METRICS, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+        append_record(self._folder / METRICS, record, _REMEDY)
+        with writing(self._folder, _REMEDY):
             for board in self._boards:
                 board.scalars(values, record["iteration"])
-        except OSError as error:
-            raise TrainingError(
-                f"cannot write to {self._folder} ({error}). The last checkpoint is sound: make room, then "
-                "continue with --resume"
-            ) from error
 
     def _show(self, record: dict[str, Any]) -> None:
         losses = "  ".join(f"{k.removeprefix('loss_')} {v:.3f}" for k, v in record.items() if k.startswith("loss_"))
@@ -128,18 +121,6 @@ class Monitor:
             self._last_line = now
             remaining = record["time"] * (self._total - record["iteration"])
             logger.info("%d/%d  eta %s  %s", record["iteration"], self._total, _clock(remaining), note)
-
-
-def drop_records_after(file: Path, iteration: int) -> list[dict[str, Any]]:
-    """Keep and return the records up to `iteration`; a last line that was cut off by a kill goes as well."""
-    if not file.is_file():
-        return []
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    records = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
-    kept = [(line, record) for line, record in records if record["iteration"] <= iteration]
-    if len(kept) < len(lines):
-        write_text(file, "".join(line for line, _ in kept))
-    return [record for _, record in kept]
 
 
 def _clock(seconds: float) -> str:
