@@ -20,6 +20,7 @@ import torch
 from cvpods_ext.errors import DataError, StorageError, WeightsError
 from cvpods_ext.runtime.files import atomic_path, read_json, sha256_of, write_json
 from cvpods_ext.runtime.records import is_finite
+from cvpods_ext.runtime.run_lock import LOCK
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +122,8 @@ class CheckpointFolder:
         target = self.folder / f"previous-{max(taken, default=0) + 1}"
         target.mkdir()
         for path in list(self.folder.iterdir()):
-            # The log goes on in one file; a smoke run is a run of its own.
-            if not path.name.startswith(("previous-", "log", "smoke")):
+            # The log goes on in one file; a smoke run is a run of its own; the lock is ours.
+            if not path.name.startswith(("previous-", "log", "smoke")) and path.name != LOCK:
                 shutil.move(path, target / path.name)
         return target
 
