@@ -12,6 +12,7 @@ from torch import nn
 from cvpods_ext.config.experiment import load_experiment
 from cvpods_ext.data.loader import training_transforms
 from cvpods_ext.data.transforms import HorizontalFlip, LargeScaleJitter
+from cvpods_ext.engine.ema import WeightAverage
 from cvpods_ext.engine.optim import build_optimizer, learning_rate
 from cvpods_ext.modeling.losses.cross_entropy import SoftmaxCrossEntropy
 from cvpods_ext.modeling.losses.federated import FederatedLoss
@@ -181,10 +182,16 @@ def test_names_and_shapes_equal_the_published_manifest(folder):
     # anchors are stored beside the published R50 models, so ours are in the state dict too
     ours = {name: list(value.shape) for name, value in model.state_dict().items() if ".cell_anchors." not in name}
     assert ours == manifest["state_dict"]
-    averaged = {name for name, _ in model.named_parameters()} | {name for name, _ in model.named_buffers()}
+    averaged = set(WeightAverage(model, decay=0.9999).tensors)
     stored = set(manifest["state_dict"])
     published = (stored | set(manifest["ema_state_keys_not_in_state_dict"])) - set(
         manifest["state_dict_keys_not_in_ema_state"]
     )
-    # the log weights of the federated loss are ours alone
-    assert {name for name in averaged if not name.endswith(".log_weights")} == published
+    assert averaged == published
+
+
+def test_the_average_of_the_large_federated_detector_holds_the_583_published_tensors():
+    folder = "lvis1.0/cascade_mask_rcnn.eva02_L.sfp.lvisv1.lsj1536.rfs.fed.o365.70k"
+    with torch.device("meta"):
+        model = load_experiment(PLAYGROUND / folder).build_model()
+    assert len(WeightAverage(model, decay=0.9999).tensors) == 583

@@ -10,19 +10,21 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cvpods_ext.engine.distributed.parallel import local
 from cvpods_ext.errors import WeightsError
+from cvpods_ext.modeling.losses.base import ClassificationLoss
 
 
 class WeightAverage:
     """average = decay * average + (1 - decay) * value, for every parameter and buffer, from the start of training.
 
     Starts as a copy, without warm-up. Whole numbers are copied, and buffers that never change stay exactly what they
-    are. The average lives where the model lives, under the model's names, shared tensors once: the layout of
-    `ema_state` in EVA-02's files.
+    are. What a classification loss computes from class counts and does not save is left out. The average lives where
+    the model lives, under the model's names, shared tensors once: the layout of `ema_state` in EVA-02's files.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self._update = get_ema_multi_avg_fn(decay)
+        self._loss_constants = _loss_constants(model)
         self.tensors = {name: value.detach().clone() for name, value in _tensors(model).items()}
 
     @torch.no_grad()
@@ -37,7 +39,11 @@ class WeightAverage:
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Continue with the average of a checkpoint; WeightsError, changing nothing, if it is of another model."""
+        """Continue with the average of a checkpoint; WeightsError, changing nothing, if it is of another model.
+
+        Constants of losses, which earlier versions averaged too, are passed over.
+        """
+        state = {name: value for name, value in state.items() if name not in self._loss_constants}
         other = sorted(
             name
             for name in self.tensors.keys() | state.keys()
@@ -53,4 +59,16 @@ class WeightAverage:
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    constants = _loss_constants(model)
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {name: value for name, value in tensors.items() if name not in constants}
+
+
+def _loss_constants(model: nn.Module) -> set[str]:
+    """Names of the buffers that classification losses do not save."""
+    return {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in model.named_modules()
+        if isinstance(module, ClassificationLoss)
+        for name in dict(module.named_buffers()).keys() - module.state_dict().keys()
+    }

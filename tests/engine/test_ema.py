@@ -5,6 +5,8 @@ from torch import nn
 from cvpods_ext.engine.ema import WeightAverage
 from cvpods_ext.errors import WeightsError
 from cvpods_ext.modeling.backbones.eva02 import Size, eva02_of
+from cvpods_ext.modeling.losses.federated import FederatedLoss
+from cvpods_ext.modeling.losses.seesaw import SeesawLoss
 
 
 def test_parameters_and_buffers_follow_the_formula_from_the_first_step_on():
@@ -37,6 +39,25 @@ def test_constant_buffers_stay_exact_and_shared_ones_are_kept_once():
     report = model.load_state_dict(average.tensors, strict=False)
     assert all(".attn.rope." in name for name in report.missing_keys)
     assert not report.unexpected_keys
+
+
+def detector_part():
+    """A classifier whose loss accumulates, and one whose loss only has constants."""
+    losses = nn.ModuleList([SeesawLoss(3), FederatedLoss(torch.tensor([4.0, 2, 1]), num_sampled=2)])
+    return nn.ModuleDict({"cls_score": nn.Linear(2, 4), "losses": losses})
+
+
+def test_constants_that_a_loss_makes_from_class_counts_are_not_averaged_but_its_memory_is():
+    average = WeightAverage(detector_part(), decay=0.5)
+    assert set(average.tensors) == {"cls_score.weight", "cls_score.bias", "losses.0.seen"}
+
+
+def test_an_average_that_still_holds_the_constants_of_a_loss_can_be_continued():
+    model = detector_part()
+    first = WeightAverage(model, decay=0.5)
+    second = WeightAverage(detector_part(), decay=0.5)
+    second.load({**first.tensors, "losses.1.log_weights": torch.zeros(3)})
+    assert all(torch.equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
 
 
 def test_a_resumed_average_goes_on_where_it_was():
