@@ -54,7 +54,7 @@ def losses(images: Tensor, instances: Tensor) -> dict[str, ClassificationLoss]:
         "federated, verified": VerifiedFederatedLoss(),
         "EQL": EqualizationLoss(images, NUM_IMAGES),
         "EQLv2": EqualizationLossV2(len(images)),
-        "ECM": EffectiveClassMarginLoss(images),
+        "ECM": EffectiveClassMarginLoss(instances),
         "Gumbel": GumbelLoss(),
         "Gumbel, DropLoss": GumbelDropLoss(images, NUM_IMAGES),
     }

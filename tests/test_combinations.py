@@ -19,7 +19,7 @@ from cvpods_ext.errors import ConfigError
 from cvpods_ext.modeling.backbones.resnet import ResNet, Stage
 from cvpods_ext.modeling.backbones.vit import ViT
 from cvpods_ext.modeling.calibration import DisAlign, calibrated
-from cvpods_ext.modeling.classifiers import CosineClassifier, LinearClassifier
+from cvpods_ext.modeling.classifiers import CosineClassifier, LinearClassifier, NormalizedClassifier
 from cvpods_ext.modeling.detection.build import Recipe, cascade_mask_rcnn_fpn, faster_rcnn_fpn, mask_rcnn_fpn
 from cvpods_ext.modeling.necks.fpn import FPN
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
@@ -40,7 +40,7 @@ TINY = Recipe(
 )
 STAGES = (Stage(1, 8, 8), Stage(1, 8, 8), Stage(1, 16, 16), Stage(1, 16, 16))
 
-CLASSIFIERS = {"linear": LinearClassifier, "cosine": CosineClassifier}
+CLASSIFIERS = {"linear": LinearClassifier, "cosine": CosineClassifier, "normalised": NormalizedClassifier}
 CALIBRATIONS = {
     "none": None,
     "DisAlign": DisAlign,
@@ -146,4 +146,4 @@ def test_what_can_be_built_trains_and_detects(batches, parts, sampler, backbone,
 
 
 def test_the_runs_use_every_choice_of_sampler_backbone_and_detector():
-    assert len(RUNNABLE) == 2 * (len(LOSSES) + 5 + 5 + 3) >= len(CHOICES) == 27
+    assert len(RUNNABLE) == 3 * (len(LOSSES) + 5 + 5 + 3) >= len(CHOICES) == 27

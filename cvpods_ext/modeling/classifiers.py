@@ -24,33 +24,45 @@ class LinearClassifier(nn.Linear):
 class CosineClassifier(nn.Module):
     """Logits are scaled cosine similarities, so a frequent class cannot win by a longer weight vector.
 
-    Background is an ordinary row, there is no bias. `scale` is learned, shape (1,), unless `learn_scale` is off, when
-    it is a constant outside the state dict.
+    Background is an ordinary row, there is no bias, `scale` is learned, shape (1,): the classifier of DisAlign's
+    folders (https://arxiv.org/abs/2103.16370). That of mmdetection is `NormalizedClassifier`.
     """
 
-    scale: Tensor
-
-    def __init__(
-        self,
-        in_features: int,
-        num_classes: int,
-        *,
-        scale: float = 20.0,
-        learn_scale: bool = True,
-        extra_logits: int = 0,
-    ) -> None:
+    def __init__(self, in_features: int, num_classes: int, *, scale: float = 20.0, extra_logits: int = 0) -> None:
         super().__init__()
         self.in_features = in_features
         self.num_classes = num_classes
         self.weight = nn.Parameter(torch.empty(num_classes + 1 + extra_logits, in_features))
         nn.init.normal_(self.weight, std=0.01)
-        if learn_scale:
-            self.scale = nn.Parameter(torch.full((1,), scale))
-        else:
-            self.register_buffer("scale", torch.full((1,), scale), persistent=False)
+        self.scale = nn.Parameter(torch.full((1,), scale))
 
     def forward(self, features: Tensor) -> Tensor:
         """(R, D) -> (R, C + 1), each within [-scale, scale]; in float32 also under autocast."""
         with torch.autocast(features.device.type, enabled=False):
             directions = F.normalize(features.to(self.weight.dtype), dim=1)
             return self.scale * F.linear(directions, F.normalize(self.weight, dim=1))
+
+
+class NormalizedClassifier(nn.Linear):
+    """Cosine similarities times a fixed scale plus a bias per class: NormedLinear of mmdetection, which the released
+    configs of Seesaw and ECM train.
+
+    A norm is divided by after 1e-6 was added to it, as there.
+    """
+
+    def __init__(self, in_features: int, num_classes: int, *, scale: float = 20.0, extra_logits: int = 0) -> None:
+        super().__init__(in_features, num_classes + 1 + extra_logits)
+        self.num_classes = num_classes
+        self.scale = scale
+        init_normal(self, std=0.01)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(R, D) -> (R, C + 1), each within `scale` of its bias; in float32 also under autocast."""
+        with torch.autocast(input.device.type, enabled=False):
+            directions = normalized(input.to(self.weight.dtype), dim=1)
+            return F.linear(self.scale * directions, normalized(self.weight, dim=1), self.bias)
+
+
+def normalized(vectors: Tensor, dim: int) -> Tensor:
+    """Vectors along `dim` divided by their length plus 1e-6, the rule of mmdetection's normalised layers."""
+    return vectors / (vectors.norm(dim=dim, keepdim=True) + 1e-6)

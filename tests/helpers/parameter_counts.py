@@ -104,9 +104,6 @@ class _Sizes:
     def classifier(self) -> int:
         """Of one stage."""
         rows = self.classes + 1 + ("seesaw" in self.methods) + BAGS_LOGITS * ("bags" in self.methods)
-        fixed = self.methods & {"seesaw", "ecm"}
-        if fixed:
-            return rows * self.features
         return rows * self.features + 1 if "cos_norm" in self.methods else rows * (self.features + 1)
 
     def calibration(self) -> int:
@@ -127,9 +124,8 @@ class _Sizes:
         if "mask" not in self.words[0]:
             return 0
         width, convs = (64, 2) if self.small else (256, 4)
-        cosine = bool(self.methods & {"normed_mask", "ecm"})
         one = _normed(width, width, 3) if self.transformer else _conv(width, width, 3)
-        return convs * one + _conv(width, width, 2) + _conv(width, self.classes, 1, bias=not cosine)
+        return convs * one + _conv(width, width, 2) + _conv(width, self.classes, 1)
 
     def trunk(self) -> tuple[int, int]:
         """Backbone, pyramid and proposals, and what of it is frozen."""

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cvpods_ext.modeling.classifiers import normalized
 from cvpods_ext.modeling.detection.pooling import RoIPooler
 from cvpods_ext.modeling.layers import Conv2d, init_msra
 
@@ -37,20 +38,24 @@ class MaskPredictor(nn.Module):
 
 
 class NormalizedMaskPredictor(nn.Module):
-    """Pixels are classified by cosine similarity, the companion of a cosine box classifier (no bias)."""
+    """Pixels are classified by cosine similarity times a fixed scale plus a bias per class: a 1x1 NormedConv2d of
+    mmdetection, with the initialisation of its mask head.
+    """
 
     def __init__(self, in_channels: int, num_classes: int, *, scale: float = 20.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_classes, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
         self.scale = scale
-        nn.init.normal_(self.weight, std=0.001)
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, pixels: Tensor, labels: Tensor) -> Tensor:
-        """Feature vectors of pixels (M, G, D, P), labels (M,) -> (M, G, P) logits within [-scale, scale]."""
+        """Feature vectors of pixels (M, G, D, P), labels (M,) -> (M, G, P), each within `scale` of its class's bias."""
         labels = labels if len(self.weight) > 1 else torch.zeros_like(labels)
         with torch.autocast(pixels.device.type, enabled=False):
-            kernel = F.normalize(self.weight.flatten(1), dim=1)[labels][:, None, None]
-            return self.scale * torch.matmul(kernel, F.normalize(pixels.to(kernel.dtype), dim=2))[:, :, 0]
+            kernel = normalized(self.weight.flatten(1), dim=1)[labels][:, None, None]
+            cosine = torch.matmul(kernel, normalized(pixels.to(kernel.dtype), dim=2))[:, :, 0]
+            return self.scale * cosine + self.bias[labels][:, None, None]
 
 
 class MaskHead(nn.Module):

@@ -19,10 +19,10 @@ from cvpods_ext.modeling.losses.memory import RememberingLoss
 class SeesawLoss(RememberingLoss):
     """Cross entropy of z_j + ln S_ij over the classes for foreground RoIs of class i, plus one of object against not.
 
-    S_ij = min(1, N_j / N_i)^p * max(1, s_j / s_i)^q (equations 4 to 6): mitigation by the numbers N of RoIs seen
-    before this step (the paper counts the RoIs at hand as well, of which an accumulated batch does not know all),
-    compensation by the softmax s, through which no gradient flows. Both parts are divided by R. N is part of the state
-    dict. The classifier needs `extra_logits` more columns.
+    S_ij = min(1, N_j / N_i)^p * max(1, s_j / s_i)^q (equations 4 to 6): mitigation by the numbers N of RoIs seen so
+    far, those at hand included, compensation by the softmax s, through which no gradient flows. Both parts are divided
+    by R. N is part of the state dict; it holds the RoIs of all processes in the steps before. Of the present step a
+    forward pass adds its own RoIs, as the released code does. The classifier needs `extra_logits` more columns.
     """
 
     extra_logits = 1
@@ -40,19 +40,23 @@ class SeesawLoss(RememberingLoss):
         logits = logits.float()
         classes, objectness = logits[:, : self.num_classes], logits[:, self.num_classes :]
         is_object = labels < self.num_classes
+        seen = self.seen
         if self.training:
             counts = torch.zeros(self.num_classes + 1, device=labels.device)
             counts.scatter_add_(0, labels, torch.ones_like(labels, dtype=counts.dtype))
             self.note("seen", counts[:-1])
+            seen = seen + counts[:-1]
         own = torch.where(is_object, labels, 0)
-        seesawed = classes + self.log_factors(classes.detach(), own)
+        seesawed = classes + self.log_factors(classes.detach(), own, seen)
         loss = F.cross_entropy(seesawed, own, reduction="none") * is_object
         loss = loss + F.cross_entropy(objectness, is_object.long(), reduction="none")
         return loss.sum() / max(1, len(labels))
 
-    def log_factors(self, classes: Tensor, labels: Tensor) -> Tensor:
-        """ln S of every row: (F, C) class logits without gradient, (F,) labels in [0, C) -> (F, C), 0 at the label."""
-        log_seen = self.seen.clamp(min=1).log()
+    def log_factors(self, classes: Tensor, labels: Tensor, seen: Tensor) -> Tensor:
+        """ln S of every row: (F, C) class logits without gradient, (F,) labels in [0, C), (C,) counts N -> (F, C), 0 at
+        the label.
+        """
+        log_seen = seen.clamp(min=1).log()
         mitigation = self.p * (log_seen - log_seen[labels][:, None]).clamp(max=0)
         log_scores = classes.log_softmax(dim=1)
         own = log_scores.gather(1, labels[:, None])

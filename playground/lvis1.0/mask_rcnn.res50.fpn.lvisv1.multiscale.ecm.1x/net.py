@@ -1,9 +1,9 @@
-"""Mask R-CNN on a ResNet-50 pyramid: margins by class counts, cosines for boxes and masks."""
+"""Mask R-CNN on a ResNet-50 pyramid: margins by class counts, normalised predictors of boxes and masks."""
 
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
-from cvpods_ext.data.num_shots import image_counts
-from cvpods_ext.modeling.classifiers import CosineClassifier
+from cvpods_ext.data.num_shots import instance_counts
+from cvpods_ext.modeling.classifiers import NormalizedClassifier
 from cvpods_ext.modeling.detection.build import mask_rcnn_fpn, resnet_fpn
 from cvpods_ext.modeling.detection.mask_head import NormalizedMaskPredictor
 from cvpods_ext.modeling.detection.rcnn import RCNN
@@ -17,7 +17,7 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=resnet_fpn(50),
-        classifier=CosineClassifier(1024, classes, learn_scale=False),
-        classification_loss=EffectiveClassMarginLoss(image_counts(cfg.data, cfg.folder)),
+        classifier=NormalizedClassifier(1024, classes),
+        classification_loss=EffectiveClassMarginLoss(instance_counts(cfg.data, cfg.folder)),
         mask_predictor=NormalizedMaskPredictor(256, classes),
     )

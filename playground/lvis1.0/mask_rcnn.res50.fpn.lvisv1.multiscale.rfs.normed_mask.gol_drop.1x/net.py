@@ -1,28 +1,23 @@
 """Mask R-CNN on a ResNet-50 pyramid: Gumbel distributions that spare rare classes."""
 
-from torch import nn
-
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.data.num_shots import image_counts, num_images
-from cvpods_ext.modeling.classifiers import LinearClassifier
 from cvpods_ext.modeling.detection.build import mask_rcnn_fpn, resnet_fpn
 from cvpods_ext.modeling.detection.mask_head import NormalizedMaskPredictor
 from cvpods_ext.modeling.detection.rcnn import RCNN
-from cvpods_ext.modeling.losses.gol import GumbelDropLoss
+from cvpods_ext.modeling.losses.gol import GumbelDropLoss, gumbel_classifier
 
 
 def build_model(cfg: DetectionConfig) -> RCNN:
     """Build the detector that config.py trains."""
     classes = num_classes(cfg.data, cfg.folder)
     images = num_images(cfg.data, cfg.folder)
-    classifier = LinearClassifier(1024, classes)
-    nn.init.constant_(classifier.bias, -2.0)
     return mask_rcnn_fpn(
         cfg.model,
         num_classes=classes,
         backbone=resnet_fpn(50),
-        classifier=classifier,
+        classifier=gumbel_classifier(1024, classes),
         classification_loss=GumbelDropLoss(image_counts(cfg.data, cfg.folder), images),
         mask_predictor=NormalizedMaskPredictor(256, classes),
     )

@@ -1,8 +1,8 @@
-"""Mask R-CNN on a ResNet-50 pyramid: the Seesaw loss and cosines for boxes and masks."""
+"""Mask R-CNN on a ResNet-50 pyramid: the Seesaw loss and normalised predictors of boxes and masks."""
 
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
-from cvpods_ext.modeling.classifiers import CosineClassifier
+from cvpods_ext.modeling.classifiers import NormalizedClassifier
 from cvpods_ext.modeling.detection.build import mask_rcnn_fpn, resnet_fpn
 from cvpods_ext.modeling.detection.mask_head import NormalizedMaskPredictor
 from cvpods_ext.modeling.detection.rcnn import RCNN
@@ -16,7 +16,7 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=resnet_fpn(50),
-        classifier=CosineClassifier(1024, classes, learn_scale=False, extra_logits=1),
+        classifier=NormalizedClassifier(1024, classes, extra_logits=1),
         classification_loss=SeesawLoss(classes),
         mask_predictor=NormalizedMaskPredictor(256, classes),
     )

@@ -1,9 +1,9 @@
-"""A narrow Mask R-CNN: margins by class counts, cosines for boxes and masks."""
+"""A narrow Mask R-CNN: margins by class counts, normalised predictors of boxes and masks."""
 
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
-from cvpods_ext.data.num_shots import image_counts
-from cvpods_ext.modeling.classifiers import CosineClassifier
+from cvpods_ext.data.num_shots import instance_counts
+from cvpods_ext.modeling.classifiers import NormalizedClassifier
 from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
 from cvpods_ext.modeling.detection.mask_head import NormalizedMaskPredictor
 from cvpods_ext.modeling.detection.presets_small import BOX_FEATURES, SMALL, narrow_resnet_fpn
@@ -18,8 +18,8 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=narrow_resnet_fpn(),
-        classifier=CosineClassifier(BOX_FEATURES, classes, learn_scale=False),
-        classification_loss=EffectiveClassMarginLoss(image_counts(cfg.data, cfg.folder)),
+        classifier=NormalizedClassifier(BOX_FEATURES, classes),
+        classification_loss=EffectiveClassMarginLoss(instance_counts(cfg.data, cfg.folder)),
         mask_predictor=NormalizedMaskPredictor(SMALL.mask_width, classes),
         recipe=SMALL,
     )

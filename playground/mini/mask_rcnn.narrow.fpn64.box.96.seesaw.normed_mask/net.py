@@ -1,8 +1,8 @@
-"""A narrow Mask R-CNN: the Seesaw loss and cosines for boxes and masks."""
+"""A narrow Mask R-CNN: the Seesaw loss and normalised predictors of boxes and masks."""
 
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
-from cvpods_ext.modeling.classifiers import CosineClassifier
+from cvpods_ext.modeling.classifiers import NormalizedClassifier
 from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
 from cvpods_ext.modeling.detection.mask_head import NormalizedMaskPredictor
 from cvpods_ext.modeling.detection.presets_small import BOX_FEATURES, SMALL, narrow_resnet_fpn
@@ -17,7 +17,7 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=narrow_resnet_fpn(),
-        classifier=CosineClassifier(BOX_FEATURES, classes, learn_scale=False, extra_logits=1),
+        classifier=NormalizedClassifier(BOX_FEATURES, classes, extra_logits=1),
         classification_loss=SeesawLoss(classes),
         mask_predictor=NormalizedMaskPredictor(SMALL.mask_width, classes),
         recipe=SMALL,

@@ -1,8 +1,8 @@
-"""A narrow Mask R-CNN: the Seesaw loss and a cosine classifier of fixed scale."""
+"""A narrow Mask R-CNN: the Seesaw loss and a normalised classifier."""
 
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
-from cvpods_ext.modeling.classifiers import CosineClassifier
+from cvpods_ext.modeling.classifiers import NormalizedClassifier
 from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
 from cvpods_ext.modeling.detection.presets_small import BOX_FEATURES, SMALL, narrow_resnet_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
@@ -16,7 +16,7 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=narrow_resnet_fpn(),
-        classifier=CosineClassifier(BOX_FEATURES, classes, learn_scale=False, extra_logits=1),
+        classifier=NormalizedClassifier(BOX_FEATURES, classes, extra_logits=1),
         classification_loss=SeesawLoss(classes),
         recipe=SMALL,
     )

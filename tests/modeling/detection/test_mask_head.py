@@ -51,13 +51,22 @@ def test_one_class_serves_all_labels_if_class_agnostic():
     )
 
 
-def test_normalised_logits_are_scaled_cosines_of_pixel_and_class():
+def test_normalised_logits_are_scaled_cosines_of_pixel_and_class_plus_its_bias():
     predictor = NormalizedMaskPredictor(6, 5, scale=20.0)
+    nn.init.normal_(predictor.bias)
     pixels, labels = torch.randn(3, 1, 6, 9), torch.tensor([4, 0, 2])
     logits = predictor(pixels, labels)
-    expected = 20 * F.cosine_similarity(pixels[1, 0, :, 7], predictor.weight[0, :, 0, 0], dim=0)
-    torch.testing.assert_close(logits[1, 0, 7], expected)
-    assert logits.abs().max() <= 20 + 1e-4
+    expected = 20 * F.cosine_similarity(pixels[1, 0, :, 7], predictor.weight[0, :, 0, 0], dim=0) + predictor.bias[0]
+    torch.testing.assert_close(logits[1, 0, 7], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_normalised_predictor_has_the_names_and_the_start_of_mmdetection():
+    torch.manual_seed(0)
+    predictor = NormalizedMaskPredictor(256, 1203)
+    shapes = {name: tuple(value.shape) for name, value in predictor.state_dict().items()}
+    assert shapes == {"weight": (1203, 256, 1, 1), "bias": (1203,)}
+    assert predictor.weight.std().item() == pytest.approx((2 / 1203) ** 0.5, rel=0.01)  # Kaiming, fan out
+    assert not predictor.bias.any()
 
 
 def test_published_names_and_shapes():

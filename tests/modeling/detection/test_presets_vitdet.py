@@ -10,7 +10,7 @@ from cvpods_ext.config import override
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.modeling.backbones.eva02 import Size, eva02_of
 from cvpods_ext.modeling.calibration import DisAlign, calibrated
-from cvpods_ext.modeling.classifiers import CosineClassifier, LinearClassifier
+from cvpods_ext.modeling.classifiers import CosineClassifier, LinearClassifier, NormalizedClassifier
 from cvpods_ext.modeling.detection.build import Recipe, cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.detection.mask_head import NormalizedMaskPredictor
 from cvpods_ext.modeling.detection.presets_vitdet import VITDET, FederatedClassifier
@@ -26,7 +26,7 @@ from cvpods_ext.structures import Batch, PolygonMasks, Targets
 CLASSES = 7
 COUNTS = torch.tensor([900.0, 400, 90, 30, 8, 3, 1])
 LINEAR = partial(LinearClassifier, 16, CLASSES)
-FIXED_COSINE = partial(CosineClassifier, 16, CLASSES, learn_scale=False)
+NORMALIZED = partial(NormalizedClassifier, 16, CLASSES)
 SMALL = replace(
     VITDET,
     box_convs=(8,),
@@ -44,8 +44,8 @@ METHODS = {
     "softmax": (LINEAR, SoftmaxCrossEntropy),
     "disalign": (partial(calibrated, DisAlign, LINEAR), partial(GroupReweightedCrossEntropy, COUNTS)),
     "norcal": (partial(calibrated, partial(LogitShift, shift=norcal(COUNTS)), LINEAR), SoftmaxCrossEntropy),
-    "seesaw": (partial(FIXED_COSINE, extra_logits=1), partial(SeesawLoss, CLASSES)),
-    "ecm": (FIXED_COSINE, partial(EffectiveClassMarginLoss, COUNTS)),
+    "seesaw": (partial(NORMALIZED, extra_logits=1), partial(SeesawLoss, CLASSES)),
+    "ecm": (NORMALIZED, partial(EffectiveClassMarginLoss, COUNTS)),
 }
 
 
