@@ -41,7 +41,12 @@ class RotaryTable(nn.Module):
         self.register_buffer("freqs_sin", angles.sin())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turn queries or keys (B, heads, N, D), N in row-major order; the result is float32."""
+        """Turn queries or keys (B, heads, M + N, D), the last N in row-major order; the result is float32.
+
+        The M tokens before them, such as a class token, have no place on the map and stay as they are.
+        """
+        if (placeless := x.shape[-2] - len(self.freqs_cos)) > 0:
+            return torch.cat((x[..., :placeless, :].float(), self(x[..., placeless:, :])), dim=-2)
         turned = torch.stack((-x[..., 1::2], x[..., ::2]), dim=-1).flatten(-2)
         return x * self.freqs_cos + turned * self.freqs_sin
 
@@ -61,8 +66,8 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
-        x = tokens.flatten(1, 2)
+        """(B, H, W, C) or (B, N, C) -> the same."""
+        x = tokens.flatten(1, -2)
         query = self._split(F.linear(x, self.q_proj.weight, self.q_bias))
         key = self._split(self.k_proj(x))
         value = self._split(F.linear(x, self.v_proj.weight, self.v_bias))

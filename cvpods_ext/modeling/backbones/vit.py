@@ -142,11 +142,15 @@ class ViT(nn.Module):
         tokens = self.patch_embed(images)
         tokens = tokens + resize_positions(self.pos_embed, (tokens.shape[1], tokens.shape[2]))
         for block in self.blocks:
-            if self.recompute and torch.is_grad_enabled():
-                tokens = checkpoint(block, tokens, use_reentrant=False)
-            else:
-                tokens = block(tokens)
+            tokens = run_block(block, tokens, recompute=self.recompute)
         return tokens.permute(0, 3, 1, 2)
+
+
+def run_block(block: nn.Module, tokens: Tensor, *, recompute: bool) -> Tensor:
+    """The output of a block; with `recompute` its inner activations are computed again for the gradients."""
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(block, tokens, use_reentrant=False)
+    return block(tokens)
 
 
 def drop_path_rates(last: float, depth: int) -> list[float]:
