@@ -139,7 +139,7 @@ def parts(path: Path) -> dict[str, float]:
 
     from cvpods_ext.config import override
     from cvpods_ext.config.detection import DetectionConfig
-    from cvpods_ext.data import doctor, loader, num_shots, statistics
+    from cvpods_ext.data import detection_loader, doctor, num_shots, statistics
 
     files = _files(path)
     config = override(DetectionConfig(), data=dict(train=files, test=files, sampler="repeat_factor"))
@@ -153,9 +153,9 @@ def parts(path: Path) -> dict[str, float]:
 
     clocked("class counts (num_shots)", lambda: num_shots.class_counts(data, "."))
     clocked("frequency groups", lambda: num_shots.frequency_groups(data, "."))
-    annotations = clocked("open and check", lambda: loader.load_checked(data, files, "."))
+    annotations = clocked("open and check", lambda: detection_loader.load_checked(data, files, "."))
     positions = clocked("images with annotations", lambda: statistics.annotated_images(annotations))
-    order = partial(loader.batch_order, config, annotations, positions, rank=0, world_size=1)
+    order = partial(detection_loader.batch_order, config, annotations, positions, rank=0, world_size=1)
     first = clocked("repeat factors, aspect groups", lambda: order(start_iteration=0))
     clocked("first batch of the first pass", lambda: next(iter(first)))
     clocked("first batch after 179,999 iterations", lambda: next(iter(order(start_iteration=179_999))))

@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from cvpods_ext.config import override
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.engine.checkpoint import BackgroundSaver, CheckpointFolder
-from cvpods_ext.engine.distributed.parallel import Replica
-from cvpods_ext.engine.logging.frequency_groups import GroupMeter
+from cvpods_ext.engine.distributed.parallel import ParallelModel
 from cvpods_ext.engine.logging.metrics import Monitor
 from cvpods_ext.engine.logging.writers import TensorBoard
 from cvpods_ext.engine.optim import build_optimizer, learning_rate
@@ -37,6 +36,7 @@ from cvpods_ext.modeling.losses.cross_entropy import SoftmaxCrossEntropy
 from cvpods_ext.runtime.environment import commit
 from cvpods_ext.runtime.files import write_json, write_text
 from cvpods_ext.structures import Batch, Targets
+from cvpods_ext.tasks.frequency_groups import GroupMeter
 
 CPU = torch.device("cpu")
 CLASSES = 9
@@ -83,18 +83,18 @@ def ours(width: int, steps: int, folder: Path, checkpoint_every: int) -> tuple[f
     config = override(DetectionConfig(), schedule=schedule)
     model = Tiny(width)
     state = TrainingState(model, build_optimizer(model, config.schedule), torch.amp.GradScaler("cpu", enabled=False))
-    step = Step(Replica(model), state, config, CPU)
+    step = Step(ParallelModel(model), state, config, CPU)
     groups = GroupMeter(model, np.array(list("rcf") * (CLASSES // 3)), CPU)
     batches = cycle([batch() for _ in range(8)])
     slowest = 0.0
     started = time.perf_counter()
-    boards = [TensorBoard(folder, 0)]
-    with Monitor(folder, 0, steps, 20, boards) as monitor, BackgroundSaver(CheckpointFolder(folder)) as saver:
+    writers = [TensorBoard(folder, 0)]
+    with Monitor(folder, 0, steps, 20, writers) as monitor, BackgroundSaver(CheckpointFolder(folder)) as saver:
         for iteration in range(steps):
             began = time.perf_counter()
             rate = learning_rate(config.schedule, iteration)
             monitor.add(**step.run(iteration, rate, batches, stop=False))  # type: ignore[arg-type]
-            for record in step.watch.collect():
+            for record in step.losses.collect():
                 monitor.add(**record)
             if (iteration + 1) % 20 == 0:
                 monitor.add(**groups.take())

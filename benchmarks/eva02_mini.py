@@ -25,7 +25,7 @@ from cvpods_ext.cli import mini_runs
 from cvpods_ext.config import override
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.config.experiment import load_experiment
-from cvpods_ext.data.loader import training_batches
+from cvpods_ext.data.detection_loader import training_batches
 from cvpods_ext.modeling.backbones.eva02 import Size, eva02_of
 from cvpods_ext.modeling.backbones.vit import NORM_EPS, resize_positions
 from cvpods_ext.runtime.files import atomic_path

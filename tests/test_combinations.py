@@ -14,7 +14,7 @@ from tiny_dataset import write_dataset
 
 from cvpods_ext.config import override
 from cvpods_ext.config.detection import DetectionConfig, Detector
-from cvpods_ext.data.loader import training_batches
+from cvpods_ext.data.detection_loader import training_batches
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.modeling.backbones.resnet import ResNet, Stage
 from cvpods_ext.modeling.backbones.vit import ViT

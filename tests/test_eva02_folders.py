@@ -10,7 +10,7 @@ from shared import shared
 from torch import nn
 
 from cvpods_ext.config.experiment import load_experiment
-from cvpods_ext.data.loader import training_transforms
+from cvpods_ext.data.detection_loader import training_transforms
 from cvpods_ext.data.transforms import HorizontalFlip, LargeScaleJitter
 from cvpods_ext.engine.ema import WeightAverage
 from cvpods_ext.engine.optim import build_optimizer, learning_rate

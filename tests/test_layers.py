@@ -25,26 +25,58 @@ MAY_IMPORT = {
 COMMANDS = ("train", "test", "compare", "status", "debug", "env", "report", "data", "weights", "demo", "zoo")
 
 
-def layers_imported_by(path: Path) -> set[str]:
-    """Layers that a file imports, lazily or not."""
+# Of a layer that may be used, all that may be used.
+ONLY = {("report", "tasks"): {"cvpods_ext.tasks.task", "cvpods_ext.tasks.drawing"}}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    """Dotted name of a file of the package."""
+    parts = ("cvpods_ext", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path) for path in FILES}
+
+
+def imported_by(path: Path, for_types: bool = True) -> set[str]:
+    """Modules of the package that a file imports anywhere, with or without those for annotations only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    guards = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    skipped = set() if for_types else {id(node) for guard in guards for node in ast.walk(guard)}
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: relative import"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name.split(".")[1] for name in names if name.startswith("cvpods_ext.")} & set(MAY_IMPORT)
+            names |= {
+                f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in MODULES else node.module
+                for alias in node.names
+            }
+    return names & MODULES
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_point_one_way(path):
     relative = path.relative_to(PACKAGE)
     layer = relative.parts[0].removesuffix(".py")
     if layer == "__init__":
         return
-    forbidden = layers_imported_by(path) - MAY_IMPORT[layer] - {layer}
-    assert not forbidden, f"{relative} must not import {sorted(forbidden)}"
+    for module in imported_by(path):
+        other = module.split(".")[1] if "." in module else None
+        if other in MAY_IMPORT and other != layer:
+            assert other in MAY_IMPORT[layer], f"{relative} must not import {module}"
+            assert module in ONLY.get((layer, other), {module}), f"{relative} must not import {module}"
+
+
+def test_no_files_import_each_other_in_a_circle():
+    imports = {module_of(path): imported_by(path, for_types=False) - {module_of(path)} for path in FILES}
+    while leaves := {module for module, others in imports.items() if not others}:
+        imports = {module: others - leaves for module, others in imports.items() if module not in leaves}
+    assert not imports, f"import circle among {sorted(imports)}, or on the way to one"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,4 +1,4 @@
-"""What pods_train and pods_test share: the flags, and how an error reaches the user. Imports no torch."""
+"""What commands share: the flags of a run, and how an error reaches the user. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pods_debug: repeat a recorded step that went wrong, on the CPU, and name the first bad tensor."""
+"""pods_debug: repeat a dumped step on the CPU and name the first tensor that is not finite."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from cvpods_ext.cli.common import guarded, parser
 
 EXAMPLES = """\
-  pods_debug outputs/debug/iter_0000812       the step that pods_train wrote down when it stopped
+  pods_debug outputs/debug/iter_0000812       the step that pods_train dumped when it stopped
   pods_debug outputs/debug/iter_0000812/batch.rank3.pth
   pods_debug FOLDER --dir ~/my_experiment     the experiment lies elsewhere now
   pods_debug FOLDER --anomaly                 also let autograd name the operation"""
@@ -17,7 +17,9 @@ EXAMPLES = """\
 
 def main() -> None:
     """Entry point of pods_debug."""
-    flags = parser("pods_debug", "Repeat a recorded training step on the CPU and name the first bad tensor.", EXAMPLES)
+    flags = parser(
+        "pods_debug", "Repeat a dumped training step on the CPU and name the first tensor that is not finite.", EXAMPLES
+    )
     flags.add_argument("path", type=Path, metavar="FOLDER_OR_FILE", help="debug/iter_<n> in the output of a run")
     flags.add_argument("--dir", type=Path, help="experiment folder (default: the recorded one)")
     flags.add_argument("--anomaly", action="store_true", help="torch's anomaly detection: names the failing operation")
@@ -29,9 +31,9 @@ def _run(arguments: argparse.Namespace) -> None:
     import torch
 
     from cvpods_ext.engine.debug.replay import replay
-    from cvpods_ext.engine.debug.step_dump import load_bad_step
+    from cvpods_ext.engine.debug.step_dump import load_step
 
-    step = load_bad_step(arguments.path, arguments.dir)
+    step = load_step(arguments.path, arguments.dir)
     images = [image_id for batch in step.batches for image_id in batch.image_ids]
     print(f"{step.experiment.name}, iteration {step.iteration}, rank {step.rank}, images {images}")
     with torch.autograd.set_detect_anomaly(arguments.anomaly):

@@ -33,7 +33,7 @@ def _run(arguments: argparse.Namespace) -> None:
     folders = [mini / name for name in (mini_runs.TRUNK, *METHODS)]
     mini_runs.run(mini_runs.every(folders, arguments.seeds), keep=arguments.keep)
     mini_runs.compare(folders, arguments.seeds, arguments.keep)
-    picture = mini / METHODS[-1] / "outputs" / "seed0" / "pictures" / "detections.png"
+    picture = mini / METHODS[-1] / "outputs" / "seed0" / "pictures" / "predictions.png"
     print(
         f"\npicture of detections: {os.path.relpath(picture)}\n"
         f"finished in {(time.monotonic() - started) / 60:.1f} minutes\n\n"

@@ -14,13 +14,14 @@ from cvpods_ext.errors import ConfigError
 if TYPE_CHECKING:
     from cvpods_ext.config.experiment import Experiment
     from cvpods_ext.evaluation.results import Results
+    from cvpods_ext.tasks.task import Predictions
 
 EXAMPLES = """\
   pods_test --num-gpus 8                      test the newest weights of the current folder
   pods_test --smoke                           test what `pods_train --smoke` made, CPU is enough
   pods_test --weights model_final.pth         test a file of yours
-  pods_test test.evaluator=lvis               judge with the official (slow) evaluator
-  pods_test --detections theirs.json          judge the results json of another toolkit: no weights, no images
+  pods_test test.evaluator=lvis               evaluate with the official (slow) evaluator
+  pods_test --detections theirs.json          evaluate the results json of another toolkit: no weights, no images
   pods_test --detections theirs.json "test.metrics=('bbox',)"
   pods_test --export results.json             also write what evaluation servers and other toolkits take
   pods_test --export-dataset labels.json      also write a COCO data set with scores, for FiftyOne
@@ -37,9 +38,9 @@ def main() -> None:
         "--detections",
         type=Path,
         metavar="PATH",
-        help="judge these instead of testing: a results json or a folder of shards, whoever made it",
+        help="evaluate these instead of testing: a results json or a folder of shards, whoever made it",
     )
-    flags.add_argument("--export", type=Path, metavar="FILE", help="write the detections as a results json")
+    flags.add_argument("--export", type=Path, metavar="FILE", help="write the predictions as a results json")
     flags.add_argument(
         "--export-dataset", type=Path, metavar="FILE", help="write them as a COCO data set with scores (FiftyOne)"
     )
@@ -54,19 +55,20 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.detections is None:
         _test(arguments, experiment)
     elif arguments.weights:
-        raise ConfigError("--detections are judged as they are, without --weights; give one of the two")
+        raise ConfigError("--detections are evaluated as they are, without --weights; give one of the two")
     else:
-        _judge_given(arguments, experiment)
+        _evaluate_imported(arguments, experiment)
 
 
 def _test(arguments: argparse.Namespace, experiment: Experiment) -> None:
-    from cvpods_ext.cli.pictures import draw_pictures
     from cvpods_ext.engine.distributed.launch import choose_processes, launch
-    from cvpods_ext.engine.evaluate import judge
-    from cvpods_ext.engine.infer import detections_folder, test_settings, weights_to_test
+    from cvpods_ext.engine.evaluate import evaluate, families_to_test
+    from cvpods_ext.engine.infer import predictions_of, test_settings, weights_to_test
+    from cvpods_ext.engine.prediction_pictures import draw_pictures
     from cvpods_ext.runtime.environment import device_name
     from cvpods_ext.runtime.log import setup_logging
 
+    families_to_test(experiment)  # mistakes are told before inference
     weights = weights_to_test(experiment, arguments.weights)
     settings = test_settings(experiment, weights)
     processes = choose_processes(
@@ -78,12 +80,14 @@ def _test(arguments: argparse.Namespace, experiment: Experiment) -> None:
     if int(os.environ.get("RANK", str(arguments.machine_rank))) != 0:
         return
     setup_logging(experiment.output)
+    predictions = predictions_of(experiment)
+    _export(arguments, predictions)  # before anything that may fail
     devices = device_name(processes.device, processes.per_machine * processes.machines)
-    results, path = judge(experiment, weights, settings, devices, time.monotonic() - started)
-    pictures = draw_pictures(experiment)
-    _export(arguments, experiment, detections_folder(experiment))
+    results, path = evaluate(experiment, weights, settings, devices, time.monotonic() - started)
+    pictures = draw_pictures(experiment, predictions)
     _show(results, path)
-    print(f"pictures: {pictures}\nnext:     pods_compare {os.path.relpath(experiment.folder.parent)}")
+    print(f"pictures: {pictures}" if pictures else "pictures: none")
+    print(f"next:     pods_compare {os.path.relpath(experiment.folder.parent)}")
 
 
 def _work(device: Any, folder: str, overrides: list[str], smoke: bool, weights: str, settings: dict[str, Any]) -> None:
@@ -97,39 +101,23 @@ def _work(device: Any, folder: str, overrides: list[str], smoke: bool, weights: 
     infer(device, experiment, Path(weights), settings)
 
 
-def _judge_given(arguments: argparse.Namespace, experiment: Experiment) -> None:
-    from cvpods_ext.engine.evaluate import judge_given
+def _evaluate_imported(arguments: argparse.Namespace, experiment: Experiment) -> None:
+    from cvpods_ext.engine.evaluate import evaluate_imported
     from cvpods_ext.runtime.log import setup_logging
 
     setup_logging(experiment.output)
-    results, path = judge_given(experiment, arguments.detections)
-    _export(arguments, experiment, path.parent / "inference" / results.dataset)
+    results, path, predictions = evaluate_imported(experiment, arguments.detections)
+    _export(arguments, predictions)
     _show(results, path)
     print(f"next:     pods_compare {os.path.relpath(experiment.folder)}")
 
 
-def _export(arguments: argparse.Namespace, experiment: Experiment, shards: Path) -> None:
-    from cvpods_ext.data import catalog
-    from cvpods_ext.data.annotations import annotations
-    from cvpods_ext.evaluation.detection import coco_json
-
+def _export(arguments: argparse.Namespace, predictions: Predictions) -> None:
     if arguments.export:
-        print(f"{arguments.export}: {coco_json.export_json(shards, arguments.export):,} detections")
+        print(f"{arguments.export}: {predictions.export_results(arguments.export):,} predictions")
     if arguments.export_dataset:
-        files = catalog.resolve(experiment.config.data.test, experiment.folder)
-        loaded = annotations.load(files)
-        images = [
-            {
-                "id": int(image_id),
-                "file_name": str(loaded.image_path(position).relative_to(files.images)),
-                "height": loaded.size(position)[0],
-                "width": loaded.size(position)[1],
-            }
-            for position, image_id in enumerate(loaded.image_ids)
-        ]
-        categories = [{"id": category.id, "name": category.name} for category in loaded.categories]
-        count = coco_json.export_dataset(shards, arguments.export_dataset, images, categories)
-        print(f"{arguments.export_dataset}: {count:,} detections, file names start at {files.images}")
+        count = predictions.export_dataset(arguments.export_dataset)
+        print(f"{arguments.export_dataset}: {count:,} predictions")
 
 
 def _show(results: Results, path: Path) -> None:

@@ -103,7 +103,6 @@ def _scaled(arguments: argparse.Namespace, overrides: list[str]) -> list[str]:
 
 
 def _work(device: Any, folder: str, overrides: list[str], smoke: bool, options: RunOptions) -> None:
-    from cvpods_ext.cli.pictures import Artist
     from cvpods_ext.config.experiment import load_experiment
     from cvpods_ext.engine.fit_statistics import observe
     from cvpods_ext.engine.train import train
@@ -115,7 +114,7 @@ def _work(device: Any, folder: str, overrides: list[str], smoke: bool, options: 
     if experiment.config.schedule.optimizer == "none":
         observe(experiment, device, options.resume)
     else:
-        train(experiment, device, options, draw=Artist.of(experiment))
+        train(experiment, device, options)
 
 
 if __name__ == "__main__":  # torchrun -m cvpods_ext.cli.train

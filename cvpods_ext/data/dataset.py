@@ -1,21 +1,16 @@
-"""Map-style data sets: one image with its targets, read, checked and transformed in a worker process."""
+"""Map-style data sets over any kind of annotations: images are read, checked and transformed in worker processes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
 import numpy as np
-import pycocotools.mask as coco_mask
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cvpods_ext.data import images, transforms
-from cvpods_ext.data.annotations.annotations import Annotations, Instances
 from cvpods_ext.errors import DataError
-from cvpods_ext.structures import BitMasks, Masks, PolygonMasks, Targets
+from cvpods_ext.structures import Target
 
 
 @dataclass(frozen=True)
@@ -28,11 +23,27 @@ class BrokenImage:
 
 @dataclass
 class Sample:
-    """What a worker hands over; `image` and `targets` are None if no image could be read."""
+    """What a worker hands over; `image` and `target` are None if no image could be read."""
 
     image: Tensor | None = None
-    targets: Targets | None = None
+    target: Target | None = None
     broken: list[BrokenImage] = field(default_factory=list)
+
+
+class ImageSource(Protocol):
+    """Images and their ground truth by position; it is copied into worker processes."""
+
+    def image_id(self, position: int) -> int:
+        """The id by which messages and predictions name the image."""
+        ...
+
+    def training_sample(self, position: int, rng: np.random.Generator) -> tuple[Tensor, Target]:
+        """uint8 (3, H, W) and its target, augmented by `rng` alone. DataError if the image cannot be read."""
+        ...
+
+    def test_sample(self, position: int) -> tuple[Tensor, Target]:
+        """uint8 (3, H, W) as it is tested, and what the model may know about it. DataError as above."""
+        ...
 
 
 @dataclass
@@ -43,13 +54,11 @@ class TrainingDataset(Dataset):
     ones in a row are stepped over.
 
     Args:
-        positions: which images of the annotations are trained on.
+        positions: which images of the source are trained on.
     """
 
-    annotations: Annotations
+    source: ImageSource
     positions: np.ndarray
-    transforms: Sequence[transforms.Transform]
-    channels: images.Channels
     seed: int
     patience: int
 
@@ -62,27 +71,20 @@ class TrainingDataset(Dataset):
         for step in range(min(self.patience + 1, len(self))):
             position = int(self.positions[(image + step) % len(self)])
             try:
-                pixels = read_image(self.annotations, position, self.channels)
+                rng = np.random.default_rng((self.seed, draw))
+                sample.image, sample.target = self.source.training_sample(position, rng)
+                break
             except DataError as error:
-                sample.broken.append(BrokenImage(int(self.annotations.image_ids[position]), str(error)))
-                continue
-            targets = read_targets(self.annotations, position)
-            rng = np.random.default_rng((self.seed, draw))
-            for transform in self.transforms:
-                pixels, targets = transform(pixels, targets, rng)
-            sample.image, sample.targets = pixels, transforms.finish(targets)
-            break
+                sample.broken.append(BrokenImage(self.source.image_id(position), str(error)))
         return sample
 
 
 @dataclass
 class InferenceDataset(Dataset):
-    """Images to be tested, resized the same way every time; targets carry sizes and ids but no ground truth."""
+    """Images to be tested, transformed the same way every time; a broken one is reported in its sample."""
 
-    annotations: Annotations
+    source: ImageSource
     positions: np.ndarray
-    resize: transforms.ShortestEdgeResize
-    channels: images.Channels
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -90,54 +92,6 @@ class InferenceDataset(Dataset):
     def __getitem__(self, index: int) -> Sample:
         position = int(self.positions[index])
         try:
-            pixels = read_image(self.annotations, position, self.channels)
+            return Sample(*self.source.test_sample(position))
         except DataError as error:
-            return Sample(broken=[BrokenImage(int(self.annotations.image_ids[position]), str(error))])
-        size = self.annotations.size(position)
-        targets = Targets(
-            boxes=torch.zeros((0, 4)),
-            labels=torch.zeros(0, dtype=torch.int64),
-            image_id=int(self.annotations.image_ids[position]),
-            size=size,
-            original_size=size,
-        )
-        return Sample(*self.resize(pixels, targets, np.random.default_rng(0)))
-
-
-def read_image(annotations: Annotations, position: int, channels: images.Channels) -> Tensor:
-    """uint8 (3, H, W) of the image at `position`; DataError names file and id."""
-    return images.read(
-        annotations.image_path(position), annotations.size(position), int(annotations.image_ids[position]), channels
-    )
-
-
-def read_targets(annotations: Annotations, position: int) -> Targets:
-    """Ground truth in original pixels, crowds left out; boxes are float64 until `transforms.finish`."""
-    instances = annotations.instances(position)
-    size = annotations.size(position)
-    single = np.flatnonzero(~instances.crowd)
-    return Targets(
-        boxes=torch.from_numpy(instances.boxes[single]),
-        labels=torch.from_numpy(instances.labels[single]),
-        masks=_masks(instances, single, size),
-        image_id=int(annotations.image_ids[position]),
-        size=size,
-        original_size=size,
-        negative_labels=torch.from_numpy(annotations.negative_labels(position)),
-        not_exhaustive_labels=torch.from_numpy(annotations.not_exhaustive_labels(position)),
-    )
-
-
-def _masks(instances: Instances, chosen: np.ndarray, size: tuple[int, int]) -> Masks | None:
-    """Polygons if all chosen instances have them, bitmaps as soon as one has RLE, None for boxes only."""
-    polygons = PolygonMasks(instances.vertices.astype(np.float64), instances.polygon_starts, instances.instance_starts)
-    if len(chosen) < len(instances):
-        polygons = polygons[chosen]
-    encoded = [i for i, row in enumerate(chosen) if instances.rle[row]]
-    if not encoded:
-        has_masks = len(chosen) == 0 or bool((np.diff(polygons.instance_starts) > 0).any())
-        return polygons if has_masks else None
-    bitmaps = polygons.to_bitmasks(size).bitmaps
-    rles: Any = [{"size": list(size), "counts": instances.rle[chosen[i]]} for i in encoded]
-    bitmaps[encoded] = torch.from_numpy(coco_mask.decode(rles).transpose(2, 0, 1).astype(bool))
-    return BitMasks(bitmaps)
+            return Sample(broken=[BrokenImage(self.source.image_id(position), str(error))])

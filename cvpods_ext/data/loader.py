@@ -1,21 +1,19 @@
-"""Batches for training and testing, read ahead by worker processes."""
+"""From a data set and an order to batches, read ahead by worker processes; the same for every task."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from cvpods_ext.config.detection import DetectionConfig, DetectionData
-from cvpods_ext.config.schema import DatasetFiles
-from cvpods_ext.data import catalog, statistics, transforms
-from cvpods_ext.data.annotations import annotations as annotation_files
-from cvpods_ext.data.annotations.annotations import Annotations
+from cvpods_ext.config.schema import Config, Data
+from cvpods_ext.data import statistics
 from cvpods_ext.data.dataset import BrokenImage, InferenceDataset, Sample, TrainingDataset
 from cvpods_ext.data.sampling import BatchOrder, RepeatFactorSampler, Sampler, UniformSampler
 from cvpods_ext.errors import ConfigError, DataError
@@ -23,64 +21,39 @@ from cvpods_ext.structures import Batch
 
 logger = logging.getLogger(__name__)
 
-MOST_DROPPED = 0.1  # share of annotations that may be broken before a run refuses to start
-
 Collated = tuple[Batch, list[BrokenImage]]
 
 
 def training_batches(
-    cfg: DetectionConfig,
-    folder: Path | str,
-    start_iteration: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
-    skipped_file: Path | None = None,
+    dataset: TrainingDataset, order: BatchOrder, workers: int, skipped_file: Path | None = None
 ) -> Iterator[Batch]:
-    """Endless batches of `schedule.images_per_device` images for one process, from `start_iteration` on.
+    """Endless batches of one process in the given order.
 
     An iteration takes batch_size / images_per_device batches over all processes; the engine draws this process's
     share of them for every optimizer step. The images of an iteration, their order and their augmentation depend on
     seed and iteration alone, not on the number of processes or workers, nor on where a run was resumed.
 
     Images that cannot be read are replaced, and appended to `skipped_file` (tab-separated image id and reason); more
-    than one in a thousand, at least three, stop the run with a DataError.
+    than the data set's `patience` stop the run with a DataError.
     """
-    annotations = load_checked(cfg.data, cfg.data.train, folder)
-    positions = _limited(statistics.annotated_images(annotations), cfg.data)
-    if len(positions) == 0:
-        raise DataError(f"{annotations.paths.annotations} has no image with an annotation to train on")
-    patience = max(2, len(positions) // 1000)
-    dataset = TrainingDataset(
-        annotations, positions, training_transforms(cfg.data), cfg.data.channels, cfg.seed, patience
-    )
-    order = batch_order(cfg, annotations, positions, start_iteration, rank, world_size)
-    loader = _loader(dataset, cfg.data, batch_sampler=order)
-    return _without_broken(loader, _SkipLog(skipped_file, patience))
+    loader = _loader(dataset, workers, batch_sampler=order)
+    return _without_broken(loader, SkipLog(skipped_file, dataset.patience))
 
 
-def training_transforms(data: DetectionData) -> list[transforms.Transform]:
-    """What is done to a training image, in this order."""
-    if data.lsj_side:
-        low, high = data.lsj_range
-        return [
-            transforms.HorizontalFlip(data.flip_probability),
-            transforms.LargeScaleJitter(data.lsj_side, low, high),
-        ]
-    return [
-        transforms.ShortestEdgeResize(data.train_sizes, data.train_max_size),
-        transforms.HorizontalFlip(data.flip_probability),
-    ]
+def patience(num_images: int) -> int:
+    """How many unreadable images a run goes on with: one in a thousand, at least two."""
+    return max(2, num_images // 1000)
 
 
 def batch_order(
-    cfg: DetectionConfig,
-    annotations: Annotations,
-    positions: np.ndarray,
+    cfg: Config,
+    sampler: Sampler,
+    groups: np.ndarray | None,
     start_iteration: int,
     rank: int,
     world_size: int,
 ) -> BatchOrder:
-    """Which images make up which batch of this process."""
+    """Which images make up which batch of this process; `groups` as in BatchOrder."""
     batches_per_iteration = cfg.schedule.batch_size // cfg.schedule.images_per_device
     if batches_per_iteration % world_size:
         raise ConfigError(
@@ -88,23 +61,22 @@ def batch_order(
             f"schedule.images_per_device={cfg.schedule.images_per_device}; "
             "change one of them so that batch_size is a multiple of their product"
         )
-    tall = (annotations.heights >= annotations.widths)[positions].astype(np.int64)
     return BatchOrder(
-        sampler=sampler(cfg.data, annotations, positions),
+        sampler=sampler,
         seed=cfg.seed,
         batch_size=cfg.schedule.images_per_device,
-        groups=tall if cfg.data.group_by_aspect else None,
+        groups=groups,
         start=start_iteration * batches_per_iteration,
         rank=rank,
         world_size=world_size,
     )
 
 
-def sampler(data: DetectionData, annotations: Annotations, positions: np.ndarray) -> Sampler:
-    """The sampler that `data.sampler` names, over the images at `positions`."""
+def sampler(data: Data, num_images: int, find_pairs: Callable[[], statistics.Pairs]) -> Sampler:
+    """The sampler that `data.sampler` names; `find_pairs` tells which class occurs in which image if it must know."""
     if data.sampler == "uniform":
-        return UniformSampler(len(positions))
-    pairs = statistics.pairs(annotations, positions)
+        return UniformSampler(num_images)
+    pairs = find_pairs()
     image_counts, threshold = pairs.counts("image"), data.repeat_threshold
     if data.sampler == "repeat_factor":
         factors = statistics.repeat_factors(image_counts, pairs.num_images, threshold)
@@ -114,20 +86,25 @@ def sampler(data: DetectionData, annotations: Annotations, positions: np.ndarray
     return RepeatFactorSampler(torch.from_numpy(statistics.image_repeat_factors(pairs, factors)))
 
 
-def test_batches(
-    cfg: DetectionConfig,
-    folder: Path | str,
-    rank: int,
-    world_size: int,
-    skip_image_ids: Collection[int],
-) -> InferenceBatches:
-    """Batches of one image: this process's share of the test set, without the images already done."""
-    annotations = load_checked(cfg.data, cfg.data.test, folder)
-    positions = _limited(np.arange(len(annotations)), cfg.data)
-    done = np.isin(annotations.image_ids[positions], np.fromiter(skip_image_ids, np.int64))
-    resize = transforms.ShortestEdgeResize((cfg.data.test_size,), cfg.data.test_max_size)
-    dataset = InferenceDataset(annotations, positions[~done][rank::world_size], resize, cfg.data.channels)
-    return InferenceBatches(_loader(dataset, cfg.data, batch_size=1))
+def limited(positions: np.ndarray, data: Data) -> np.ndarray:
+    """The first `data.max_images` positions, all of them if that is 0."""
+    return positions[: data.max_images] if data.max_images else positions
+
+
+def share(
+    positions: np.ndarray, image_ids: np.ndarray, done: Collection[int], rank: int, world_size: int
+) -> np.ndarray:
+    """What one process tests of the images at `positions`, without those whose ids are `done`.
+
+    `image_ids` holds the id of every position of the data set.
+    """
+    finished = np.isin(image_ids[positions], np.fromiter(done, np.int64))
+    return positions[~finished][rank::world_size]
+
+
+def test_batches(dataset: InferenceDataset, workers: int) -> InferenceBatches:
+    """Batches of one image, in the order of the data set."""
+    return InferenceBatches(_loader(dataset, workers, batch_size=1))
 
 
 @dataclass(frozen=True)
@@ -146,53 +123,25 @@ class InferenceBatches:
             yield batch
 
 
-def load_checked(data: DetectionData, dataset: str | DatasetFiles, folder: Path | str) -> Annotations:
-    """Annotations that are sound but for a few, for as many classes as the network has, and whose images exist."""
-    annotations = annotation_files.load(catalog.resolve(dataset, folder))
-    expected = catalog.num_classes(data, folder)
-    if annotations.num_classes != expected:
-        raise DataError(
-            f"{annotations.paths.annotations} has {annotations.num_classes} categories, but the training set "
-            f"{data.train} has {expected}; both must list the same categories"
-        )
-    dropped = sum(annotations.facts["dropped"].values())
-    if dropped > MOST_DROPPED * annotations.facts["annotations"]:
-        raise DataError(
-            f"{dropped:,} of {annotations.facts['annotations']:,} annotations in {annotations.paths.annotations} "
-            f"cannot be used, more than {MOST_DROPPED:.0%}; they are listed in {annotations.dropped_list}"
-        )
-    first = annotations.image_path(0)
-    if not first.is_file() and not annotations.image_path(len(annotations) - 1).is_file():
-        raise DataError(
-            f"no image of {annotations.paths.annotations.name} where it should be, for example {first}; "
-            "`pods_data doctor` lists what is missing and where to get it"
-        )
-    return annotations
-
-
-def _limited(positions: np.ndarray, data: DetectionData) -> np.ndarray:
-    return positions[: data.max_images] if data.max_images else positions
-
-
-def _loader(dataset: TrainingDataset | InferenceDataset, data: DetectionData, **batching) -> DataLoader:
+def _loader(dataset: TrainingDataset | InferenceDataset, workers: int, **batching: Any) -> DataLoader:
     return DataLoader(
         dataset,
-        num_workers=data.workers,
+        num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
-        prefetch_factor=4 if data.workers else None,
+        prefetch_factor=4 if workers else None,
         **batching,
     )
 
 
 def collate(samples: list[Sample]) -> Collated:
     """Images stay a list, since padding belongs to the model."""
-    readable = [(s.image, s.targets) for s in samples if s.image is not None and s.targets is not None]
-    batch = Batch([image for image, _ in readable], [targets for _, targets in readable])
+    readable = [(s.image, s.target) for s in samples if s.image is not None and s.target is not None]
+    batch = Batch([image for image, _ in readable], [target for _, target in readable])
     return batch, [broken for sample in samples for broken in sample.broken]
 
 
-def _without_broken(loader: DataLoader, log: _SkipLog) -> Iterator[Batch]:
+def _without_broken(loader: DataLoader, log: SkipLog) -> Iterator[Batch]:
     for batch, broken in _collated(loader):
         log.add(broken)
         yield batch
@@ -212,7 +161,7 @@ def _collated(loader: DataLoader) -> Iterator[Collated]:
         ) from error
 
 
-class _SkipLog:
+class SkipLog:
     """Counts distinct unreadable images, lists each once in a file, and stops the run above a limit.
 
     What an earlier start of the run listed is not listed again, but counts only if it is met again: images may have
@@ -226,6 +175,7 @@ class _SkipLog:
         self._listed = {int(line.partition("\t")[0]) for line in listed}
 
     def add(self, broken: list[BrokenImage]) -> None:
+        """Raises DataError once more images were unreadable than the limit."""
         for image in broken:
             if image.image_id in self._seen:
                 continue

@@ -1,4 +1,4 @@
-"""Training batches that outlive their readers: a killed reader process costs a moment, not the run."""
+"""Training batches that go on when a process that reads images is killed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ logger = logging.getLogger(__name__)
 _FAILURES_IN_A_ROW = 3
 
 
-class Reading:
-    """Endless batches; `open_at(iteration)` starts readers there, `parts` batches make up an iteration.
+class ResilientLoader:
+    """Endless batches; `open_at(iteration)` starts loader processes there, `micro_batches` make up an iteration.
 
-    Since the batches of an iteration depend on nothing but seed and iteration, readers that were killed (usually for
-    want of memory) are replaced by new ones that go on at the same batch. TrainingError after three in a row.
+    Since the batches of an iteration depend on nothing but seed and iteration, loader processes that were killed
+    (usually for want of memory) are replaced by new ones that go on at the same batch. TrainingError after three in a
+    row.
     """
 
-    def __init__(self, open_at: Callable[[int], Iterator[Batch]], start: int, parts: int) -> None:
-        self._open_at, self._start, self._parts = open_at, start, parts
+    def __init__(self, open_at: Callable[[int], Iterator[Batch]], start: int, micro_batches: int) -> None:
+        self._open_at, self._start, self._micro_batches = open_at, start, micro_batches
         self._taken = self._failures = 0
         self._batches = open_at(start)
 
@@ -32,12 +33,12 @@ class Reading:
             try:
                 batch = next(self._batches)
             except DataError as error:
-                if error.__cause__ is None:  # the data themselves are at fault
+                if error.__cause__ is None:  # the data are wrong
                     raise
                 self._replace(error)
                 continue
             if self._taken == 0:
-                _leave_children_to_the_loader()
+                _ignore_ended_children()
             self._taken += 1
             self._failures = 0
             return batch
@@ -49,15 +50,15 @@ class Reading:
                 f"processes that read images die again and again ({error.__cause__}). Usually memory is short: "
                 "lower data.workers, or give the container more shared memory (--shm-size). Continue with --resume"
             ) from error
-        iteration, part = divmod(self._taken, self._parts)
+        iteration, taken = divmod(self._taken, self._micro_batches)
         logger.warning("a process that reads images died (%s); it is replaced", error.__cause__)
         del self._batches
         self._batches = self._open_at(self._start + iteration)
-        for _ in range(part):
+        for _ in range(taken):
             next(self._batches)
 
 
-def _leave_children_to_the_loader() -> None:
+def _ignore_ended_children() -> None:
     """Undo the handler by which torch raises for a dead reader wherever the main thread is, even inside a step.
 
     The loader finds the death by itself when it waits for a batch.

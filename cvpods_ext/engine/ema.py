@@ -1,4 +1,4 @@
-"""A running average of the weights, which often tests better than the weights that it follows."""
+"""A running average of the weights, which often tests better than the weights themselves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from cvpods_ext.engine.distributed.parallel import local
+from cvpods_ext.engine.distributed.parallel import local_shard
 from cvpods_ext.errors import WeightsError
 from cvpods_ext.modeling.losses.base import ClassificationLoss
 
@@ -29,11 +29,12 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Follow the model, once after each optimizer step."""
+        """Move towards the model's values, once after each optimizer step."""
         current = _tensors(model)
         floats = [name for name, value in self.tensors.items() if value.is_floating_point()]
         # Elementwise, hence right on the shards of sharded parameters.
-        self._update([local(self.tensors[name]) for name in floats], [local(current[name]) for name in floats], None)
+        averages = [local_shard(self.tensors[name]) for name in floats]
+        self._update(averages, [local_shard(current[name]) for name in floats], None)
         for name in self.tensors.keys() - set(floats):
             self.tensors[name].copy_(current[name])
 

@@ -1,4 +1,4 @@
-"""From detections on disk to results.json: metrics, what they hold under, and where they come from."""
+"""From predictions on disk to results.json: metrics, what they hold under, and where they come from."""
 
 from __future__ import annotations
 
@@ -10,48 +10,36 @@ from typing import Any
 from cvpods_ext.config import changes
 from cvpods_ext.config.experiment import Experiment
 from cvpods_ext.config.override import fingerprint
-from cvpods_ext.data.catalog import resolve
-from cvpods_ext.engine.infer import detections_folder
-from cvpods_ext.evaluation.detection.coco_json import open_given
-from cvpods_ext.evaluation.detection.detections import are_boxes_only
-from cvpods_ext.evaluation.detection.evaluate import evaluate
-from cvpods_ext.evaluation.detection.protocol import needs_masks
+from cvpods_ext.engine.infer import predictions_of
 from cvpods_ext.evaluation.results import Results
 from cvpods_ext.modeling.weights.reader import read
 from cvpods_ext.runtime.environment import commit, versions
-from cvpods_ext.runtime.files import sha256_of
+from cvpods_ext.tasks.task import Predictions, find
 
 logger = logging.getLogger(__name__)
 
 
-def judge(
+def evaluate(
     experiment: Experiment, weights: Path, settings: dict[str, Any], devices: str, wall_seconds: float
 ) -> tuple[Results, Path]:
-    """Evaluate the experiment's detections and write results.json; returns the results and the file.
+    """Evaluate the experiment's predictions and write results.json; returns the results and the file.
 
     The file lies beside config.py if this is the experiment as published, else in the output folder: a smoke run or an
     overridden one must not pass for the experiment's result.
     """
-    config = experiment.config
-    annotations = resolve(config.data.test, experiment.folder).annotations
-    evaluation = evaluate(
-        annotations,
-        detections_folder(experiment),
-        config.test.metrics,
-        config.test.max_detections,
-        config.test.evaluator,
-    )
-    base = config.base or config
+    config, task = experiment.config, find(experiment.config.task)
+    found = predictions_of(experiment).evaluate(families_to_test(experiment))
     results = Results(
         experiment=experiment.name,
-        dataset=resolve(config.data.test, experiment.folder).name,
-        metrics=dict(evaluation),
-        settings={**settings, **evaluation.settings},
-        changes={key: list(pair) for key, pair in changes(config, base).items()},
+        task=config.task,
+        dataset=task.test_set(experiment),
+        metrics=found.metrics,
+        settings={**settings, **found.settings},
+        changes={key: list(pair) for key, pair in changes(config, config.base or config).items()},
         provenance={
             "commit": commit(),
             "config_sha256": fingerprint(config),
-            "data_sha256": sha256_of(annotations),
+            "data_sha256": task.test_set_sha256(experiment),
             "seed": config.seed,
             "weights": weights.name,
             "weights_sha256": settings["weights_sha256"],
@@ -69,42 +57,44 @@ def judge(
     return results, path
 
 
-def judge_given(experiment: Experiment, source: Path) -> tuple[Results, Path]:
-    """Evaluate detections that another program made as if the experiment had: same annotations, limits and tasks.
+def evaluate_imported(experiment: Experiment, source: Path) -> tuple[Results, Path, Predictions]:
+    """Evaluate predictions that another program made as if the experiment had: same annotations, limits and metrics.
 
-    `source` is a results json or a folder of shards and gives the results their name. They are written to
-    imported/<name>/results.json in the experiment's output. A file of boxes only is judged on boxes only.
+    `source` gives the results their name. They are written to imported/<name>/results.json in the experiment's output.
+    Returns the results, the file, and the predictions. Raises ConfigError if the task reads no other program's files.
     """
-    test, files = experiment.config.test, resolve(experiment.config.data.test, experiment.folder)
-    output = imported_folder(experiment, source)
-    shards = output / "inference" / files.name
-    digest = open_given(source, shards)
-    tasks = [task for task in test.metrics if not (needs_masks(task) and are_boxes_only(shards))]
-    if len(tasks) < len(test.metrics):
-        logger.warning("%s holds boxes only: judged on %s", source, " and ".join(tasks) or "nothing")
-    evaluation = evaluate(files.annotations, shards, tasks, test.max_detections, test.evaluator)
+    task = find(experiment.config.task)
+    output = experiment.output / "imported" / source.resolve().stem
+    predictions = predictions_of(experiment, output)
+    imported = predictions.import_from(source)
+    found = predictions.evaluate(imported.families)
     results = Results(
         experiment=output.name,
-        dataset=files.name,
-        metrics=dict(evaluation),
-        settings=evaluation.settings,
+        task=experiment.config.task,
+        dataset=task.test_set(experiment),
+        metrics=found.metrics,
+        settings=found.settings,
         provenance={
             "commit": commit(),
-            "data_sha256": sha256_of(files.annotations),
+            "data_sha256": task.test_set_sha256(experiment),
             "detections": source.name,
-            "detections_sha256": digest,
+            "detections_sha256": imported.sha256,
             "date": _now(),
             "versions": versions(),
         },
     )
     path = output / "results.json"
     results.write(path)
-    return results, path
+    return results, path, predictions
 
 
-def imported_folder(experiment: Experiment, source: Path) -> Path:
-    """Where detections of another program are kept and judged, by the name of their file or folder."""
-    return experiment.output / "imported" / source.resolve().stem
+def families_to_test(experiment: Experiment) -> tuple[str, ...]:
+    """The families of the metric table that `test.metrics` names, all of the table if it names none.
+
+    Raises ConfigError for one that the task does not know.
+    """
+    table = find(experiment.config.task).metrics
+    return tuple(table.family(name).name for name in experiment.config.test.metrics) or table.names
 
 
 def _now() -> str:

@@ -11,7 +11,6 @@ import torch.distributed as torch_dist
 from torch import nn
 
 from cvpods_ext.config.experiment import Experiment
-from cvpods_ext.data.loader import training_batches
 from cvpods_ext.engine.checkpoint import CheckpointFolder
 from cvpods_ext.engine.init_run import initial_weights, save_config
 from cvpods_ext.errors import ConfigError
@@ -19,6 +18,7 @@ from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.posthoc import LogN
 from cvpods_ext.runtime import dist
 from cvpods_ext.runtime.progress import track
+from cvpods_ext.tasks.task import find
 
 logger = logging.getLogger(__name__)
 
@@ -61,13 +61,9 @@ def observe(experiment: Experiment, device: torch.device, resume: bool = False) 
 def _pass_over(model: RCNN, parts: list[LogN], experiment: Experiment, device: torch.device) -> None:
     """Show this process's share of the batches to the model; what its classifiers answer goes to `parts`."""
     schedule, rank, world_size = experiment.config.schedule, dist.rank(), dist.world_size()
-    batches = training_batches(
-        experiment.config,
-        experiment.folder,
-        rank=rank,
-        world_size=world_size,
-        skipped_file=experiment.output / f"skipped.rank{rank}.txt",
-    )
+    skipped = experiment.output / f"skipped.rank{rank}.txt"
+    task = find(experiment.config.task)
+    batches = task.training_batches(experiment, rank=rank, world_size=world_size, skipped_file=skipped)
     count = schedule.iters * schedule.accumulation(world_size)
     heads = model.roi_heads
     selection = heads.selection

@@ -1,4 +1,4 @@
-"""Inference over the test set: every process streams its detections to disk, and an interrupted run goes on."""
+"""Inference over the test set: every process streams its predictions to disk, and an interrupted run goes on."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import logging
 import os
 import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +16,16 @@ import torch
 from torch import nn
 
 from cvpods_ext.config.experiment import Experiment
-from cvpods_ext.data.annotations.annotations import load as load_annotations
-from cvpods_ext.data.catalog import resolve
-from cvpods_ext.data.loader import test_batches
 from cvpods_ext.engine.checkpoint import CheckpointFolder
 from cvpods_ext.errors import WeightsError
-from cvpods_ext.evaluation.detection.background_eval import following
-from cvpods_ext.evaluation.detection.detections import (
-    SHARD_IMAGES,
-    ShardWriter,
-    completed_image_ids,
-    read_shard_metadata,
-    shard_files,
-)
-from cvpods_ext.modeling.detection.postprocess import RawDetections, finish
+from cvpods_ext.modeling.losses.base import ClassificationLoss
 from cvpods_ext.modeling.weights.load import load_into
 from cvpods_ext.modeling.weights.reader import read
 from cvpods_ext.runtime import dist
 from cvpods_ext.runtime.files import sha256_of
 from cvpods_ext.runtime.progress import track
-from cvpods_ext.structures import Batch, Detections, Targets
+from cvpods_ext.structures import Batch, Target
+from cvpods_ext.tasks.task import Predictions, Task, find
 
 logger = logging.getLogger(__name__)
 
@@ -57,69 +47,56 @@ def weights_to_test(experiment: Experiment, given: str | None) -> Path:
     return path
 
 
-def detections_folder(experiment: Experiment) -> Path:
-    """Where the shards of the experiment's test set are written."""
-    dataset = resolve(experiment.config.data.test, experiment.folder).name
-    return experiment.output / "inference" / dataset
+def predictions_of(experiment: Experiment, folder: Path | None = None) -> Predictions:
+    """The predictions of the experiment's test set, below `folder` (default: its output folder)."""
+    task = find(experiment.config.task)
+    return task.predictions(experiment, (folder or experiment.output) / "inference" / task.test_set(experiment))
 
 
 def test_settings(experiment: Experiment, weights: Path) -> dict[str, Any]:
-    """Everything that decides detections; shards made with other settings are not mixed with these."""
+    """Everything that decides predictions; those made with other settings are not mixed with these."""
     config = experiment.config
     return {
         "weights_sha256": sha256_of(weights),
-        "score_threshold": config.model.score_threshold,
-        "nms_threshold": config.model.nms_threshold,
-        "detections_per_image": config.model.detections_per_image,
-        "suppression": config.model.suppression,
-        "maskness_threshold": config.model.maskness_threshold,
+        **find(config.task).prediction_settings(experiment),
         "ema": config.test.ema,
-        "test_size": config.data.test_size,
-        "test_max_size": config.data.test_max_size,
         "max_images": config.data.max_images,
     }
 
 
 def infer(device: torch.device, experiment: Experiment, weights: Path, settings: dict[str, Any]) -> None:
-    """Write this process's share of the detections; images that some shard completes already are skipped."""
-    folder = detections_folder(experiment)
-    if dist.is_main():
-        _drop_other_settings(folder, settings)
-    dist.barrier()
+    """Write this process's share of the predictions; images that are completed on disk are skipped."""
+    task, predictions = find(experiment.config.task), predictions_of(experiment)
     model = experiment.build_model()
     _load_all(model, weights, experiment.config.test.ema)
+    if dist.is_main():
+        _drop_other_settings(predictions, settings)  # not before the weights are known to fit
+    dist.barrier()
     model.to(device).eval()
-
-    config = experiment.config
-    files = resolve(config.data.test, experiment.folder)
-    category_ids = load_annotations(files).category_ids.tolist()
-    batches = test_batches(
-        config, experiment.folder, dist.rank(), dist.world_size(), skip_image_ids=completed_image_ids(folder)
-    )
-    watched = track(batches, "testing", disable=not dist.is_main())
+    batches = task.test_batches(experiment, dist.rank(), dist.world_size(), done=predictions.completed())
+    shown = track(batches, "testing", disable=not dist.is_main())
     with (
-        _evaluating_beside(experiment, files.annotations, folder, len(batches)),
-        ShardWriter(folder, dist.rank(), settings) as writer,
+        predictions.evaluated_beside(len(batches)) if dist.is_main() else nullcontext(),
+        predictions.writer(dist.rank(), settings) as writer,
     ):
-        for detections in detections_of(model, watched, device):
-            writer.add(detections, category_ids)
+        for prediction in predict(task, model, shown, device):
+            writer.add(prediction)
     # The evaluation follows in one process; the others end here instead of waiting for it.
     dist.barrier()
 
 
-def detections_of(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> Iterator[Detections]:
-    """Detections of every image, in order; while the device computes a batch, threads finish the ones before it.
+def predict(task: Task, model: nn.Module, batches: Iterable[Batch], device: torch.device) -> Iterator[Any]:
+    """Predictions of every image, in order; while the device computes a batch, threads finish the ones before it.
 
-    A model without `detect` gives final detections itself. An error in a thread is raised here, at its image.
+    An error in a thread is raised here, at its image.
     """
-    detect = getattr(model, "detect", model)
     pool = ThreadPoolExecutor(_finishing_threads())
-    waiting: deque[Future[Detections]] = deque()
+    waiting: deque[Future[Any]] = deque()
     try:
         for batch in batches:
             with torch.inference_mode():
-                found = detect(batch.to(device))
-            waiting.extend(pool.submit(_finish, *pair) for pair in zip(found, batch.targets, strict=True))
+                found = task.raw_predictions(model, batch.to(device))
+            waiting.extend(pool.submit(_finish, task, *pair) for pair in zip(found, batch.targets, strict=True))
             while waiting and (waiting[0].done() or len(waiting) > _IMAGES_WAITING):
                 yield waiting.popleft().result()
         while waiting:
@@ -128,26 +105,14 @@ def detections_of(model: nn.Module, batches: Iterable[Batch], device: torch.devi
         pool.shutdown(cancel_futures=True)
 
 
-def _finish(raw: RawDetections | Detections, target: Targets) -> Detections:
-    if isinstance(raw, Detections):
-        return raw
+def _finish(task: Task, raw: Any, target: Target) -> Any:
     with torch.inference_mode():  # the mode belongs to a thread
-        return finish(raw, target)
+        return task.finish(raw, target)
 
 
 def _finishing_threads() -> int:
     share = len(os.sched_getaffinity(0)) // dist.processes_on_this_machine()
     return max(1, min(_FINISHING_THREADS, share))
-
-
-def _evaluating_beside(
-    experiment: Experiment, annotations: Path, folder: Path, num_batches: int
-) -> AbstractContextManager[None]:
-    """Evaluation of shards as they are completed, by rank 0 if there is more to infer than what fits in one shard."""
-    test = experiment.config.test
-    if not dist.is_main() or test.evaluator != "own" or num_batches <= SHARD_IMAGES:
-        return nullcontext()
-    return following(annotations, folder, test.metrics, test.max_detections)
 
 
 def _load_all(model: nn.Module, weights: Path, ema: bool) -> None:
@@ -160,7 +125,8 @@ def _load_all(model: nn.Module, weights: Path, ema: bool) -> None:
     report = load_into(model, checkpoint.ema if ema else checkpoint, source=str(weights))
     logger.info("%s", report.summary())
     # The memory of a loss (class counts seen, gradients) belongs to training; a test does without.
-    missing = [name for name in report.missing if "classification_loss" not in name]
+    losses = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, ClassificationLoss))
+    missing = [name for name in report.missing if not name.startswith(losses)]
     if missing or report.skipped:
         raise WeightsError(
             f"{weights} does not fit this experiment:\n{report.summary()}\n"
@@ -168,8 +134,8 @@ def _load_all(model: nn.Module, weights: Path, ema: bool) -> None:
         )
 
 
-def _drop_other_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Remove shards of an earlier test with other weights or options."""
-    if any(read_shard_metadata(path).settings != settings for path in shard_files(folder)):
-        logger.warning("%s holds detections of other weights or settings; they are replaced", folder)
-        shutil.rmtree(folder)
+def _drop_other_settings(predictions: Predictions, settings: Mapping[str, Any]) -> None:
+    """Remove what an earlier test with other weights or options wrote."""
+    if any(found != settings for found in predictions.settings()):
+        logger.warning("%s holds predictions of other weights or settings; they are replaced", predictions.folder)
+        shutil.rmtree(predictions.folder)

@@ -1,22 +1,77 @@
-"""What happens once before a run: weights are found and loaded, the config is written down."""
+"""What happens once before a run: a checkpoint or weights are found and loaded, the config is written down."""
 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
+import torch
 from torch import nn
 
 from cvpods_ext.config import changes, flatten
 from cvpods_ext.config.experiment import Experiment
 from cvpods_ext.config.override import fingerprint
-from cvpods_ext.errors import WeightsError
+from cvpods_ext.engine.checkpoint import CheckpointFolder
+from cvpods_ext.engine.distributed.parallel import ParallelModel, compile_backbone
+from cvpods_ext.engine.ema import WeightAverage
+from cvpods_ext.engine.optim import build_optimizer, select_trainable
+from cvpods_ext.engine.state import TrainingState
+from cvpods_ext.errors import TrainingError, WeightsError
+from cvpods_ext.modeling.frozen_norms import has_frozen_norms, measure_frozen_norms
 from cvpods_ext.modeling.weights.load import load_into
 from cvpods_ext.modeling.weights.locate import locate
 from cvpods_ext.modeling.weights.reader import read
+from cvpods_ext.runtime import dist
 from cvpods_ext.runtime.environment import commit, versions
 from cvpods_ext.runtime.files import write_json
+from cvpods_ext.tasks.task import Task
 
 logger = logging.getLogger(__name__)
+
+
+def state_to_continue(checkpoints: CheckpointFolder, resume: bool) -> dict[str, Any] | None:
+    """The checkpoint to go on from, None for a fresh start; an earlier run is then moved out of the way.
+
+    Raises TrainingError if the processes of the run see different checkpoints.
+    """
+    if dist.is_main():
+        checkpoints.sweep()
+        if not resume and (moved := checkpoints.set_aside()):
+            logger.warning("an earlier run was moved to %s (use --resume to continue a run)", moved)
+    dist.barrier()
+    state = checkpoints.latest() if resume else None
+    iteration = state["iteration"] if state is not None else 0
+    if not dist.agree(iteration):
+        raise TrainingError(
+            f"the processes of this run do not see the same checkpoints (here: iteration {iteration} in "
+            f"{checkpoints.folder}). With several machines the output folder must be on a shared disk"
+        )
+    if resume and state is None:
+        logger.info("nothing to resume in %s: starting at iteration 0", checkpoints.folder)
+    return state
+
+
+def build(experiment: Experiment, task: Task, device: torch.device, fresh: bool) -> tuple[ParallelModel, TrainingState]:
+    """The model on its device and what trains it; `model.init` is loaded only if the run is `fresh`.
+
+    Raises ConfigError or WeightsError, see `initial_weights`.
+    """
+    config, schedule = experiment.config, experiment.config.schedule
+    torch.manual_seed(config.seed)  # every process builds the same model
+    model = experiment.build_model()
+    select_trainable(model, config.model.train_only)
+    loaded = not fresh or initial_weights(model, experiment)
+    model.to(device).train()
+    if schedule.compile:
+        compile_backbone(model)
+    if not loaded and has_frozen_norms(model):
+        # The same first batch in every process, hence the same statistics.
+        measure_frozen_norms(model, next(task.training_batches(experiment)).to(device))
+    parallel = ParallelModel(model, shard=schedule.sharding == "shard")
+    optimizer = build_optimizer(model, schedule)
+    scaler = torch.amp.GradScaler(device.type, enabled=schedule.precision == "fp16")
+    average = WeightAverage(model, schedule.ema_decay) if schedule.ema_decay else None
+    return parallel, TrainingState(model, optimizer, scaler, average)
 
 
 def initial_weights(model: nn.Module, experiment: Experiment) -> bool:
@@ -44,13 +99,14 @@ def initial_weights(model: nn.Module, experiment: Experiment) -> bool:
 def save_config(experiment: Experiment) -> None:
     """Write the effective config, its difference from the base, and the environment into the output folder."""
     config = experiment.config
-    base = config.base or config
+    differences = changes(config, config.base or config)
     write_json(
         experiment.output / "config.json",
         {
             "experiment": experiment.name,
+            "task": config.task,
             "config_sha256": fingerprint(config),
-            "changes": {key: list(pair) for key, pair in changes(config, base).items()},
+            "changes": {key: list(pair) for key, pair in differences.items()},
             "overrides": list(experiment.overrides),
             "smoke": experiment.smoke,
             "config": flatten(config),
@@ -58,5 +114,5 @@ def save_config(experiment: Experiment) -> None:
             "versions": versions(),
         },
     )
-    changed = ", ".join(f"{key}={now!r}" for key, (_, now) in changes(config, base).items())
+    changed = ", ".join(f"{key}={now!r}" for key, (_, now) in differences.items())
     logger.info("settings that differ from the base: %s", changed or "none")

@@ -6,51 +6,50 @@ when the run is resumed, from the detections that are on disk.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 
-from cvpods_ext.config import Config
 from cvpods_ext.config.experiment import Experiment
-from cvpods_ext.data.loader import load_checked
 from cvpods_ext.engine.checkpoint import CheckpointFolder
-from cvpods_ext.engine.evaluate import judge
+from cvpods_ext.engine.evaluate import evaluate, families_to_test
 from cvpods_ext.engine.infer import infer, test_settings
 from cvpods_ext.errors import ConfigError, DataError, WeightsError
-from cvpods_ext.evaluation.results import METRIC_NAMES, Results
+from cvpods_ext.evaluation.results import Results
 from cvpods_ext.runtime import dist
 from cvpods_ext.runtime.environment import device_name
+from cvpods_ext.tasks.task import find
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "tests"
+Metrics = Mapping[str, Mapping[str, float | None]]
 
 
 class PeriodicTest:
     """Tests after every `test.every` iterations and at the end of a run; rates checkpoints by `keep_best`.
 
-    Raises ConfigError or DataError at once for what would fail at the first test.
+    Raises ConfigError at once for settings that would fail at the first test; `Task.check` looks at the data.
     """
 
     def __init__(self, experiment: Experiment, device: torch.device, checkpoints: CheckpointFolder) -> None:
         self._experiment, self._device, self._checkpoints = experiment, device, checkpoints
         self._every, self._iters = experiment.config.test.every, experiment.config.schedule.iters
         if self._every:
-            _check(experiment.config)
-            load_checked(experiment.config.data, experiment.config.data.test, experiment.folder)
+            _check(experiment)
 
     def due(self, iteration: int) -> bool:
         """Whether a test follows `iteration` finished steps."""
         return bool(self._every and iteration) and (iteration % self._every == 0 or iteration == self._iters)
 
-    def run(self, iteration: int) -> dict[str, float]:
+    def run(self, iteration: int) -> Metrics:
         """Test the checkpoint of `iteration`; every process must call it, rank 0 once that is on disk.
 
-        Returns metrics by names like segm/AP, on rank 0 only. What was tested before is read from its results.
+        Returns metrics as in results.json, on rank 0 only. What was tested before is read from its results.
         """
         dist.barrier()
         weights = self._checkpoints.of_iteration(iteration)
@@ -64,28 +63,30 @@ class PeriodicTest:
             infer(self._device, trial, weights, settings)
             if dist.is_main():
                 devices = device_name(self._device.type, dist.world_size())
-                results, _ = judge(trial, weights, settings, devices, time.monotonic() - started)
+                results, _ = evaluate(trial, weights, settings, devices, time.monotonic() - started)
                 shutil.rmtree(trial.output / "inference")  # gigabytes for LVIS
-        metrics = {}
+        metrics: Metrics = {}
         if dist.is_main() and results is not None:
-            metrics = _flat(results)
+            metrics = results.metrics
             self._rate(iteration, metrics)
         dist.barrier()
         return metrics
 
-    def _rate(self, iteration: int, metrics: dict[str, float]) -> None:
+    def _rate(self, iteration: int, metrics: Metrics) -> None:
         wanted = self._experiment.config.keep_best
         if not wanted:
             return
-        if wanted not in metrics:
-            logger.warning("keep_best=%s: the test set has no object that it could be measured on", wanted)
+        family, metric = find(self._experiment.config.task).metrics.find(wanted)
+        value = metrics.get(family.name, {}).get(metric.name)
+        if value is None:
+            logger.warning("keep_best=%s: the test set has nothing that it could be measured on", wanted)
             return
-        self._checkpoints.rate(iteration, metrics[wanted])
+        self._checkpoints.rate(iteration, value if metric.higher_is_better else -value)
         logger.info("best by %s so far: %s", wanted, self._checkpoints.best())
 
 
 def _in_its_own_folder(experiment: Experiment, iteration: int) -> Experiment:
-    """The same experiment with an output folder for the test of one iteration, so that results.json is no rival."""
+    """The same experiment with an output folder for the test of one iteration, apart from the experiment's results."""
     output = experiment.output / FOLDER / f"iter_{iteration:07d}"
     return replace(experiment, config=replace(experiment.config, output=str(output)))
 
@@ -98,20 +99,14 @@ def _known_results(trial: Experiment, weights_sha256: str) -> Results | None:
     return results if results.provenance.get("weights_sha256") == weights_sha256 else None
 
 
-def _flat(results: Results) -> dict[str, float]:
-    return {
-        f"{task}/{name}": value
-        for task, metrics in results.metrics.items()
-        for name, value in metrics.items()
-        if value is not None
-    }
-
-
-def _check(config: Config) -> None:
+def _check(experiment: Experiment) -> None:
+    config = experiment.config
     if config.test.ema and not config.schedule.ema_decay:
         raise ConfigError("test.ema=True tests a running average, and none is kept: set schedule.ema_decay")
-    known = [f"{task}/{name}" for task in config.test.metrics for name in METRIC_NAMES]
-    if config.keep_best and config.keep_best not in known:
-        close = difflib.get_close_matches(config.keep_best, known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ConfigError(f"keep_best={config.keep_best!r}: {hint}(known here: {', '.join(known)})")
+    families = families_to_test(experiment)
+    if config.keep_best:
+        family, _ = find(config.task).metrics.find(config.keep_best)
+        if family.name not in families:
+            raise ConfigError(
+                f"keep_best={config.keep_best!r}: test.metrics={families} does not compute {family.name}; add it there"
+            )

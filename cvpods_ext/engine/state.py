@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cvpods_ext.engine.distributed.parallel import like, whole
+from cvpods_ext.engine.distributed.parallel import full_tensor, shard_like
 from cvpods_ext.engine.ema import WeightAverage
 from cvpods_ext.errors import WeightsError
 from cvpods_ext.runtime import dist
@@ -50,7 +50,7 @@ class TrainingState:
         """
         own: dict[str, Tensor] = self.model.state_dict()
         try:
-            model = {name: like(own[name], v) if name in own else v for name, v in state["model"].items()}
+            model = {name: shard_like(own[name], v) if name in own else v for name, v in state["model"].items()}
             self.model.load_state_dict(model)
             self.optimizer.load_state_dict(self._optimizer_state(state["optimizer"]))
         except (RuntimeError, ValueError, KeyError) as error:
@@ -63,14 +63,15 @@ class TrainingState:
             if "ema_state" not in state:
                 raise WeightsError("the checkpoint holds no average of the weights; resume with schedule.ema_decay=0")
             tensors = self.average.tensors
-            self.average.load({n: like(tensors[n], v) if n in tensors else v for n, v in state["ema_state"].items()})
+            saved = state["ema_state"].items()
+            self.average.load({n: shard_like(tensors[n], v) if n in tensors else v for n, v in saved})
         return state["iteration"]
 
     def _optimizer_state(self, saved: Mapping[str, Any]) -> dict[str, Any]:
         """Saved moments, laid out as the parameters that they belong to."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         laid_out = {
-            index: {k: like(parameters[index], v) if isinstance(v, Tensor) else v for k, v in moments.items()}
+            index: {k: shard_like(parameters[index], v) if isinstance(v, Tensor) else v for k, v in moments.items()}
             for index, moments in saved["state"].items()
         }
         return {"state": laid_out, "param_groups": saved["param_groups"]}
@@ -79,7 +80,7 @@ class TrainingState:
 def _on_cpu(value: Any) -> Any:
     """Copy tensors to the CPU within nested dicts and lists; empty on ranks other than 0, which only take part."""
     if isinstance(value, Tensor):
-        full = whole(value.detach())
+        full = full_tensor(value.detach())
         return full.to("cpu", copy=True) if dist.is_main() else full.new_empty(0)
     if isinstance(value, Mapping):
         copy = {key: _on_cpu(item) for key, item in value.items()}

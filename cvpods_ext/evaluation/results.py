@@ -26,6 +26,7 @@ class Results:
     experiment: str
     dataset: str
     metrics: Mapping[str, Mapping[str, float | None]]
+    task: str = "detection"  # as in Config.task; files before there were several tasks do not say it
     settings: Mapping[str, Any] = field(default_factory=dict)
     changes: Mapping[str, list[Any]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -59,10 +60,10 @@ def _check(content: Any, path: Path) -> None:
     unknown = sorted(set(content) - known)
     if missing or unknown:
         raise DataError(f"{path}: missing keys {missing}, unknown keys {unknown}. Run pods_test again.")
-    for key, kind in (("experiment", str), ("dataset", str)):
-        if not isinstance(content[key], kind):
+    for key, kind in (("experiment", str), ("dataset", str), ("task", str)):
+        if not isinstance(content.get(key, ""), kind):
             raise DataError(f"{path}: {key} must be text, got {content[key]!r}. Run pods_test again.")
-    for key in known - {"experiment", "dataset"}:
+    for key in known - {"experiment", "dataset", "task"}:
         if not isinstance(content.get(key, {}), dict):
             raise DataError(f"{path}: {key} must be an object, got {content[key]!r}. Run pods_test again.")
     for family, metrics in content["metrics"].items():

@@ -13,8 +13,8 @@ from PIL import Image
 from cvpods_ext.errors import DataError
 from cvpods_ext.evaluation.detection.detections import DetectionTable
 from cvpods_ext.evaluation.detection.protocol import needs_masks
-from cvpods_ext.report.drawing import Shape, decode_rle, draw_shapes
 from cvpods_ext.report.evidence import Judgement, Mistake
+from cvpods_ext.tasks.drawing import Shape, decode_rle, draw_shapes
 
 SIDE = 180  # pixels of the longer side
 CONTEXT = 0.6  # of the object's longer side, added all around

@@ -1,4 +1,4 @@
-"""The records between the layers: `Targets` go into a model, `Detections` come out, a `Batch` holds what is fed."""
+"""The records of detection and instance segmentation: `Targets` go into a model, `Detections` come out."""
 
 from __future__ import annotations
 
@@ -72,30 +72,3 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-
-@dataclass
-class Batch:
-    """Images as they were decoded, uint8 (3, H, W) of differing size, and their targets."""
-
-    images: list[Tensor]
-    targets: list[Targets]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def image_ids(self) -> list[int]:
-        """Ids from the annotation file, for messages."""
-        return [target.image_id for target in self.targets]
-
-    def to(self, device: torch.device | str) -> Batch:
-        """Copy to `device`, asynchronously where the memory is pinned."""
-        return Batch(
-            [image.to(device, non_blocking=True) for image in self.images],
-            [target.to(device) for target in self.targets],
-        )
-
-    def pin_memory(self) -> Batch:
-        """Page-locked copy."""
-        return Batch([i.pin_memory() for i in self.images], [t.pin_memory() for t in self.targets])

@@ -86,7 +86,7 @@ def test_all_is_well_to_begin_with(world, monkeypatch, capsys):
     assert run(pods_train, monkeypatch, capsys)[0] == 0
     assert run(pods_test, monkeypatch, capsys)[0] == 0
     assert json.loads((world / "experiment" / "results.json").read_text())["metrics"]["segm"]["AP"] is not None
-    assert (world / "experiment" / "outputs" / "pictures" / "detections.png").is_file()
+    assert (world / "experiment" / "outputs" / "pictures" / "predictions.png").is_file()
 
 
 def drop_categories(world):

@@ -1,6 +1,6 @@
 import pytest
 
-from cvpods_ext.data.resilient_loader import Reading
+from cvpods_ext.data.resilient_loader import ResilientLoader
 from cvpods_ext.engine.logging.data_time import DataWait, advice
 from cvpods_ext.errors import DataError, TrainingError
 
@@ -9,15 +9,15 @@ KILLED.__cause__ = RuntimeError("DataLoader worker (pid 12) is killed by signal:
 
 
 def batches(start, die_at=None, error=KILLED):
-    """Parts of iterations, two each, as (iteration, part)."""
+    """Micro-batches, two to an iteration, as (iteration, index)."""
     for number in range(2 * start, 2 * start + 100):
         if number == die_at:
             raise error
         yield divmod(number, 2)
 
 
-def take(reading, count):
-    return [next(reading) for _ in range(count)]
+def take(loader, count):
+    return [next(loader) for _ in range(count)]
 
 
 @pytest.mark.parametrize("die_at", [6, 9])
@@ -28,21 +28,21 @@ def test_new_readers_go_on_at_the_same_batch(die_at):
         opened.append(iteration)
         return batches(iteration, die_at if len(opened) == 1 else None)
 
-    reading = Reading(open_at, start=3, parts=2)
-    assert take(reading, 8) == [divmod(number, 2) for number in range(6, 14)]
+    loader = ResilientLoader(open_at, start=3, micro_batches=2)
+    assert take(loader, 8) == [divmod(number, 2) for number in range(6, 14)]
     assert opened == [3, die_at // 2]
 
 
 def test_readers_that_die_again_and_again_end_the_run_with_advice():
-    reading = Reading(lambda iteration: batches(iteration, die_at=0), start=0, parts=2)
+    loader = ResilientLoader(lambda iteration: batches(iteration, die_at=0), start=0, micro_batches=2)
     with pytest.raises(TrainingError, match=r"lower data\.workers"):
-        next(reading)
+        next(loader)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("Caught IndexError in worker 0"), DataError("9 images cannot be read")])
 def test_any_other_error_is_not_hidden(error):
     with pytest.raises(type(error), match=str(error)):
-        next(Reading(lambda iteration: batches(iteration, 0, error), start=0, parts=2))
+        next(ResilientLoader(lambda iteration: batches(iteration, 0, error), start=0, micro_batches=2))
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,6 @@ def test_advice_names_the_bottleneck_and_the_setting(workers, processes, cores, 
 
 def test_advice_is_given_once_and_only_for_a_lasting_wait():
     wait = DataWait(workers=0, processes=1)
-    said = [wait.judge(1.0, data_time) for data_time in (0.5, 0.0, 0.5, 0.5, 0.5, 0.5)]
-    assert [text is not None for text in said] == [False, False, False, False, True, False]
-    assert said[4].startswith("0.50 of 1.00 s of a step are spent waiting for images")
+    given = [wait.advise(1.0, data_time) for data_time in (0.5, 0.0, 0.5, 0.5, 0.5, 0.5)]
+    assert [text is not None for text in given] == [False, False, False, False, True, False]
+    assert given[4].startswith("0.50 of 1.00 s of a step are spent waiting for images")

@@ -5,7 +5,7 @@ import torch
 from tiny_experiment import make_data
 
 from cvpods_ext.config.experiment import load_experiment
-from cvpods_ext.data.loader import training_batches
+from cvpods_ext.data.detection_loader import training_batches
 from cvpods_ext.engine.checkpoint import CheckpointFolder
 from cvpods_ext.engine.fit_statistics import observe
 from cvpods_ext.errors import ConfigError

@@ -6,15 +6,22 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
 import torch
 
+from cvpods_ext.config import DatasetFiles, DetectionConfig, override
+from cvpods_ext.config.experiment import Experiment
 from cvpods_ext.engine import infer
 from cvpods_ext.errors import DataError
+from cvpods_ext.modeling.detection import postprocess
 from cvpods_ext.modeling.detection.postprocess import RawDetections
 from cvpods_ext.structures import Batch, Targets
+from cvpods_ext.tasks import detection_predictions
+from cvpods_ext.tasks.detection import TASK
+
+FILES = DatasetFiles(annotations="/a.json", images="/images")
 
 CPU = torch.device("cpu")
 SIZE = (40, 50)
@@ -60,14 +67,14 @@ class WholeModel(torch.nn.Module):
 
 @pytest.mark.parametrize("model", [Model(), WholeModel()])
 def test_every_image_comes_in_its_order_as_the_model_alone_gives_it(model, monkeypatch):
-    genuine = infer.finish
+    genuine = postprocess.finish
 
     def irregular(raw, one):
         time.sleep(0.01 * (one.image_id % 3 == 0))  # the first of several ends last
         return genuine(raw, one)
 
-    monkeypatch.setattr(infer, "finish", irregular)
-    found = list(infer.detections_of(model, batches(12), CPU))
+    monkeypatch.setattr(postprocess, "finish", irregular)
+    found = list(infer.predict(TASK, model, batches(12), CPU))
     alone = [one for batch in batches(12) for one in Model()(batch)]
     assert [one.image_id for one in found] == list(range(24))
     for one, other in zip(found, alone, strict=True):
@@ -77,13 +84,13 @@ def test_every_image_comes_in_its_order_as_the_model_alone_gives_it(model, monke
 
 
 def test_what_waits_is_bounded(monkeypatch):
-    gate, finished = threading.Event(), infer.finish
+    gate, finished = threading.Event(), postprocess.finish
 
     def blocked(raw, one):
         gate.wait(10)
         return finished(raw, one)
 
-    monkeypatch.setattr(infer, "finish", blocked)
+    monkeypatch.setattr(postprocess, "finish", blocked)
     taken = 0
 
     def counted():
@@ -94,23 +101,23 @@ def test_what_waits_is_bounded(monkeypatch):
                 threading.Timer(0.2, gate.set).start()
             yield batch
 
-    stream = infer.detections_of(Model(), counted(), CPU)
+    stream = infer.predict(TASK, Model(), counted(), CPU)
     next(stream)
     assert taken == infer._IMAGES_WAITING + 1
     assert len(list(stream)) == 199
 
 
 def test_an_error_in_a_thread_is_raised_at_its_image_and_ends_the_threads(monkeypatch):
-    genuine, before = infer.finish, threading.active_count()
+    genuine, before = postprocess.finish, threading.active_count()
 
     def broken(raw, one):
         if one.image_id == 5:
             raise DataError("image 5")
         return genuine(raw, one)
 
-    monkeypatch.setattr(infer, "finish", broken)
+    monkeypatch.setattr(postprocess, "finish", broken)
     seen = []
-    stream = infer.detections_of(Model(), batches(50), CPU)
+    stream = infer.predict(TASK, Model(), batches(50), CPU)
     with pytest.raises(DataError, match="image 5"):
         seen.extend(one.image_id for one in stream)
     assert seen == [0, 1, 2, 3, 4]
@@ -118,22 +125,20 @@ def test_an_error_in_a_thread_is_raised_at_its_image_and_ends_the_threads(monkey
 
 
 def test_the_caller_is_not_left_in_inference_mode():
-    for _ in infer.detections_of(Model(), batches(2), CPU):
+    for _ in infer.predict(TASK, Model(), batches(2), CPU):
         assert not torch.is_inference_mode_enabled()
 
 
 @pytest.mark.parametrize(
-    ("evaluator", "images", "rank", "expected"),
-    [("own", 501, 0, True), ("own", 500, 0, False), ("hotcoco", 501, 0, False), ("own", 501, 1, False)],
+    ("evaluator", "images", "expected"), [("own", 501, True), ("own", 500, False), ("hotcoco", 501, False)]
 )
-def test_evaluation_beside_the_test_needs_a_first_shard_to_start_with(evaluator, images, rank, expected, monkeypatch):
+def test_evaluation_beside_the_test_needs_a_first_shard_to_start_with(evaluator, images, expected, monkeypatch):
     begun = []
-    monkeypatch.setattr(infer, "following", lambda *arguments: begun.append(arguments))
-    monkeypatch.setattr(infer.dist, "is_main", lambda: rank == 0)
-    test = SimpleNamespace(evaluator=evaluator, metrics=("bbox",), max_detections=300)
-    experiment = SimpleNamespace(config=SimpleNamespace(test=test))
-    infer._evaluating_beside(experiment, "a.json", "shards", images)
-    assert begun == ([("a.json", "shards", ("bbox",), 300)] if expected else [])
+    monkeypatch.setattr(detection_predictions, "following", lambda *arguments: begun.append(arguments))
+    config = override(DetectionConfig(), data=dict(test=FILES), test=dict(evaluator=evaluator, metrics=("bbox",)))
+    predictions = TASK.predictions(Experiment(Path("."), config), Path("shards"))
+    predictions.evaluated_beside(images)
+    assert begun == ([(Path("/a.json"), Path("shards"), ("bbox",), 300)] if expected else [])
 
 
 RANKS = """
@@ -142,21 +147,22 @@ from pathlib import Path
 from types import SimpleNamespace
 from cvpods_ext.cli import test
 from cvpods_ext.config import experiment as experiments
-from cvpods_ext.engine import infer, judge
+from cvpods_ext.engine import evaluate, infer
 from cvpods_ext.runtime import dist
 
 output = Path(sys.argv[1])
 dist.TIMEOUT = datetime.timedelta(seconds=1)
 
-def evaluate(*_):
+def slow(*_):
     time.sleep(4)
     print("evaluated")
     sys.exit(0)
 
 experiments.load_experiment = lambda *_: SimpleNamespace(folder=".", output=output)
+evaluate.families_to_test = infer.predictions_of = lambda *_: None
 infer.weights_to_test, infer.test_settings = (lambda *_: "weights"), (lambda *_: {})
 infer.infer = lambda *_: dist.barrier()
-judge.judge = evaluate
+evaluate.evaluate = slow
 sys.argv = ["pods_test", "--device", "cpu"]
 started = time.monotonic()
 test.main()

@@ -11,7 +11,7 @@ from torch import nn
 from cvpods_ext.config import override
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.engine.distributed.launch import choose_processes, launch
-from cvpods_ext.engine.distributed.parallel import Replica, whole
+from cvpods_ext.engine.distributed.parallel import ParallelModel, full_tensor
 from cvpods_ext.engine.optim import build_optimizer
 from cvpods_ext.engine.state import TrainingState
 from cvpods_ext.engine.step import Step
@@ -61,15 +61,15 @@ def _two_steps(device, folder):
     model = _FirstRow(3, 4)
     settings = {"batch_size": 2, "images_per_device": 1, "optimizer": "adamw", "weight_decay": 0.1, "precision": "fp16"}
     config = override(DetectionConfig(), schedule=settings)
-    replica = Replica(model, shard=True)
+    replica = ParallelModel(model, shard=True)
     scaler = torch.amp.GradScaler("cpu")
     state = TrainingState(model, build_optimizer(model, config.schedule), scaler)
     step = Step(replica, state, config, device)
     target = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 1, (1, 3), (1, 3))
-    rows = [(whole(model.weight.detach()).clone(), scaler.get_scale())]
+    rows = [(full_tensor(model.weight.detach()).clone(), scaler.get_scale())]
     for iteration in range(2):
         step.run(iteration, 0.1, iter([Batch([torch.ones(1, 3)], [target])]), stop=False)
-        rows.append((whole(model.weight.detach()).clone(), scaler.get_scale()))
+        rows.append((full_tensor(model.weight.detach()).clone(), scaler.get_scale()))
     torch.save(rows, folder / f"rank{dist.rank()}")
 
 

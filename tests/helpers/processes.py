@@ -22,7 +22,7 @@ _CONTEXT.set_forkserver_preload(
     [
         "cvpods_ext.engine.train",
         "cvpods_ext.cli.train",
-        "cvpods_ext.cli.pictures",
+        "cvpods_ext.tasks.detection",
         "torch._dynamo",
         "tensorboard.compat",
     ]

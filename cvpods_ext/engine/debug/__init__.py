@@ -1,1 +1,1 @@
-"""Finding what went wrong: the dumped step, its replay, profiles."""
+"""Finding errors in training: the dumped step, its replay, profiles."""

@@ -1,4 +1,4 @@
-"""Debugging aids around the training loop: anomaly detection, a profile, deterministic algorithms."""
+"""Debugging aids around the training loop: anomaly detection, deterministic algorithms, a profile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PROFILE_FROM, _PROFILE_TO = 3, 8  # steps after the start: the first ones warm 
 
 
 @contextmanager
-def instruments(options: RunOptions) -> Iterator[None]:
+def debug_modes(options: RunOptions) -> Iterator[None]:
     """Switch on what `options` ask for, and back afterwards."""
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
     if options.deterministic:

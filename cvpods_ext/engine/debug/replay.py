@@ -1,4 +1,4 @@
-"""Repeat a recorded step on the CPU and name its first tensor that is not finite, be it a weight or a gradient."""
+"""Repeat a dumped step on the CPU and name its first tensor that is not finite, be it a weight or a gradient."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cvpods_ext.engine.debug.step_dump import BadStep
+from cvpods_ext.engine.debug.step_dump import DumpedStep
+from cvpods_ext.engine.losses import is_loss, total_loss
 from cvpods_ext.engine.optim import select_trainable
-from cvpods_ext.engine.step import autocast, part_seed, seed_all
+from cvpods_ext.engine.step import autocast, micro_batch_seed, seed_all
 
 _CPU = torch.device("cpu")
 
@@ -27,11 +28,11 @@ class Finding:
         return f"first tensor that is not finite: {self.where}\n  {self.description}"
 
 
-def replay(step: BadStep, full_precision: bool = False) -> Finding | None:
+def replay(step: DumpedStep, full_precision: bool = False) -> Finding | None:
     """Repeat the step as it was trained, or in float32; None if everything is finite.
 
-    Weights are looked at first, then every module's output in the order of the forward pass, the losses, and the
-    gradients in the order of the backward pass. Random choices inside the step repeat if it was made on the CPU.
+    Weights are checked first, then every module's output in the order of the forward pass, the losses, and the
+    gradients in the order of the backward pass. Random choices inside the step repeat if it was trained on the CPU.
     """
     model = step.experiment.build_model()
     model.load_state_dict(step.model)
@@ -42,17 +43,18 @@ def replay(step: BadStep, full_precision: bool = False) -> Finding | None:
             return Finding(f"{name} of the model, before the step", _describe(tensor))
     config = step.experiment.config
     found: list[Finding] = []
-    hooks = list(_watch(model, found.append))
+    hooks = list(_hooks(model, found.append))
     try:
-        for part, batch in enumerate(step.batches):
-            seed_all(part_seed(config.seed, step.iteration, part * step.world_size + step.rank), _CPU)
+        for index, batch in enumerate(step.batches):
+            number = index * step.world_size + step.rank
+            seed_all(micro_batch_seed(config.seed, step.iteration, number), _CPU)
             with torch.autocast("cpu", enabled=False) if full_precision else autocast(_CPU, config.schedule):
-                losses: dict[str, Tensor] = model(batch)
-            for name, loss in losses.items():
-                if not _finite(loss):
-                    found.append(Finding(f"the loss {name}", _describe(loss)))
+                values: dict[str, Tensor] = model(batch)
+            for name, value in values.items():
+                if is_loss(name) and not _finite(value):
+                    found.append(Finding(f"the loss {name}", _describe(value)))
             if not found:
-                torch.stack([loss.float() for loss in losses.values()]).sum().backward()
+                total_loss(values).backward()
             if found:
                 return found[0]
     finally:
@@ -64,10 +66,10 @@ def replay(step: BadStep, full_precision: bool = False) -> Finding | None:
     return None
 
 
-def _watch(model: nn.Module, report: Callable[[Finding], None]) -> Iterator[Any]:
+def _hooks(model: nn.Module, report: Callable[[Finding], None]) -> Iterator[Any]:
     """Hooks that report outputs, and gradients of outputs, that are not finite; inner modules come first."""
 
-    def watch_one(name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def hook_of(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             label = f"{name or 'the model'} ({type(module).__name__})"
             for tensor in _tensors(output):
@@ -84,7 +86,7 @@ def _watch(model: nn.Module, report: Callable[[Finding], None]) -> Iterator[Any]
             report(Finding(f"gradient of the output of {label}", _describe(gradient)))
 
     for name, module in model.named_modules():
-        yield module.register_forward_hook(watch_one(name))
+        yield module.register_forward_hook(hook_of(name))
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

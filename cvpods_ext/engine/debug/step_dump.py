@@ -1,4 +1,4 @@
-"""What pods_debug needs to repeat a step that went wrong, on disk: the state before it, and the guilty batch.
+"""What pods_debug needs to repeat a step that was not finite, on disk: the state before it, and its batches.
 
 `debug/iter_<n>/state.pth` is written by rank 0; `batch.rank<r>.pth` by every process that may hold the cause. Both
 hold plain values only and load with `weights_only=True`.
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from cvpods_ext.config.experiment import Experiment, load_experiment
@@ -19,14 +18,15 @@ from cvpods_ext.engine.state import TrainingState
 from cvpods_ext.errors import WeightsError
 from cvpods_ext.runtime import dist
 from cvpods_ext.runtime.files import atomic_path
-from cvpods_ext.structures import Batch, BitMasks, PolygonMasks, Targets
+from cvpods_ext.structures import Batch
+from cvpods_ext.tasks.task import Task, find
 
 STATE = "state.pth"
 
 
 @dataclass(frozen=True)
-class BadStep:
-    """A step as it was recorded: its experiment, where in the run it was, and what this process fed to the model."""
+class DumpedStep:
+    """A step as it was dumped: its experiment, where in the run it was, and what this process fed to the model."""
 
     experiment: Experiment
     iteration: int
@@ -36,16 +36,17 @@ class BadStep:
     model: dict[str, Any]
 
 
-def save_bad_step(
-    experiment: Experiment, iteration: int, batches: Sequence[Batch], state: TrainingState, is_ours: bool
+def dump_step(
+    experiment: Experiment, iteration: int, batches: Sequence[Batch], state: TrainingState, may_hold_cause: bool
 ) -> Path:
-    """Write the step; every process must call it. Returns the folder."""
+    """Write the step, and the batches of processes that `may_hold_cause`; all must call it. Returns the folder."""
     folder = experiment.output / "debug" / f"iter_{iteration:07d}"
     captured = state.capture(iteration)
     if dist.is_main():
         with atomic_path(folder / STATE) as temporary:
             torch.save(captured, temporary)
-    if is_ours:
+    if may_hold_cause:
+        task = find(experiment.config.task)
         content = {
             "folder": str(experiment.folder),
             "overrides": list(experiment.overrides),
@@ -53,7 +54,7 @@ def save_bad_step(
             "iteration": iteration,
             "rank": dist.rank(),
             "world_size": dist.world_size(),
-            "batches": [_plain_batch(batch) for batch in batches],
+            "batches": [_pack(batch, task) for batch in batches],
         }
         with atomic_path(folder / f"batch.rank{dist.rank()}.pth") as temporary:
             torch.save(content, temporary)
@@ -61,8 +62,11 @@ def save_bad_step(
     return folder
 
 
-def load_bad_step(path: Path, experiment_folder: Path | None = None) -> BadStep:
-    """Read a batch file, or a folder with one; `experiment_folder` replaces the recorded one if that has moved."""
+def load_step(path: Path, experiment_folder: Path | None = None) -> DumpedStep:
+    """Read a batch file, or a folder with one; `experiment_folder` replaces the recorded one if that has moved.
+
+    Raises WeightsError for a folder or file that is no dumped step.
+    """
     if path.is_dir():
         found = sorted(path.glob("batch.rank*.pth"))
         if not found:
@@ -70,12 +74,13 @@ def load_bad_step(path: Path, experiment_folder: Path | None = None) -> BadStep:
         path = found[0]
     batch, state = _load(path), _load(path.parent / STATE)
     experiment = load_experiment(experiment_folder or batch["folder"], batch["overrides"], batch["smoke"])
-    return BadStep(
+    task = find(experiment.config.task)
+    return DumpedStep(
         experiment=experiment,
         iteration=batch["iteration"],
         rank=batch["rank"],
         world_size=batch["world_size"],
-        batches=[_batch(plain) for plain in batch["batches"]],
+        batches=[_unpack(images, task) for images in batch["batches"]],
         model=state["model"],
     )
 
@@ -84,31 +89,13 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for a damaged file
-        raise WeightsError(f"{path} cannot be read as a recorded step: {str(error).splitlines()[0]}") from None
+        raise WeightsError(f"{path} cannot be read as a dumped step: {str(error).splitlines()[0]}") from None
 
 
-def _plain_batch(batch: Batch) -> list[dict[str, Any]]:
-    return [
-        {"image": image, **vars(target), "masks": _plain_masks(target.masks)}
-        for image, target in zip(batch.images, batch.targets, strict=True)
-    ]
+def _pack(batch: Batch, task: Task) -> list[dict[str, Any]]:
+    pairs = zip(batch.images, batch.targets, strict=True)
+    return [{"image": image, "target": task.pack_target(target)} for image, target in pairs]
 
 
-def _plain_masks(masks: PolygonMasks | BitMasks | None) -> dict[str, Any] | None:
-    if masks is None:
-        return None
-    return {name: torch.as_tensor(value) for name, value in vars(masks).items()}
-
-
-def _batch(plain: list[dict[str, Any]]) -> Batch:
-    targets = []
-    for entry in plain:
-        fields = {name: value for name, value in entry.items() if name != "image"}
-        targets.append(Targets(**{**fields, "masks": _masks(entry["masks"])}))
-    return Batch([entry["image"] for entry in plain], targets)
-
-
-def _masks(plain: dict[str, Any] | None) -> PolygonMasks | BitMasks | None:
-    if plain is None or "bitmaps" in plain:
-        return None if plain is None else BitMasks(plain["bitmaps"])
-    return PolygonMasks(**{name: np.asarray(value) for name, value in plain.items()})
+def _unpack(images: list[dict[str, Any]], task: Task) -> Batch:
+    return Batch([one["image"] for one in images], [task.unpack_target(one["target"]) for one in images])

@@ -1,4 +1,4 @@
-"""One model on several processes: copied (DDP), cut into shards (FSDP2), or alone. The rest need not know which."""
+"""One model on several processes: copied (DDP), cut into shards (FSDP2), or alone. Callers need not know which."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cvpods_ext.structures import Batch
 _COMPILERS = ("g++", "clang++", "c++")
 
 
-class Replica:
+class ParallelModel:
     """The model of this process; `shard` keeps only this process's part of each parameter.
 
     Call it before the optimizer is built, since sharding replaces the parameters. With DDP no buffer is broadcast:
@@ -38,15 +38,15 @@ class Replica:
         elif dist.world_size() > 1:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # torch 2.15 renames the option that 2.11 needs
-                self._forward = nn.parallel.DistributedDataParallel(_Trainee(model), broadcast_buffers=False)
+                self._forward = nn.parallel.DistributedDataParallel(_WithZeroLoss(model), broadcast_buffers=False)
             _fix_buckets(self._forward)
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalar losses by name; gradients are averaged over processes during their backward pass."""
+        """Scalars by name; gradients are averaged over processes during their backward pass."""
         return self._forward(batch)
 
     def exchange(self, last: bool) -> AbstractContextManager[None]:
-        """Only the backward pass of the `last` part of an accumulated batch exchanges gradients."""
+        """Only the backward pass of the `last` micro-batch of a step exchanges gradients."""
         if self._shard:
             return self._exchange_shards(last)
         return nullcontext() if last or self._forward is self.model else self._forward.no_sync()  # type: ignore[operator]
@@ -58,7 +58,7 @@ class Replica:
         yield
 
 
-class _Trainee(nn.Module):
+class _WithZeroLoss(nn.Module):
     """Lets DDP see a backward pass before the first batch, see `_fix_buckets`."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -66,25 +66,25 @@ class _Trainee(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch | None) -> dict[str, Tensor]:
-        """Losses of a batch; None gives a zero that depends on every parameter."""
+        """What the model gives for a batch; None gives a zero that depends on every parameter."""
         if batch is not None:
             return self.model(batch)
         return {"zero": torch.stack([p.sum() * 0.0 for p in self.model.parameters() if p.requires_grad]).sum()}
 
 
-def _fix_buckets(replica: nn.Module) -> None:
+def _fix_buckets(model: nn.Module) -> None:
     """Give DDP the bucket order that it keeps, before training starts.
 
     DDP sorts gradients into other buckets after its first backward pass. A sum over more than two processes is rounded
     according to the position in the bucket, so that the first step after a resume would differ in the last bit.
     """
     for _ in range(2):  # the rebuilding happens in the second forward pass; one without a backward would confuse DDP
-        replica(None)["zero"].backward()
-    replica.zero_grad(set_to_none=True)
+        model(None)["zero"].backward()
+    model.zero_grad(set_to_none=True)
 
 
 def _shard(model: nn.Module) -> None:
-    """Shard each transformer block by itself, so that only one is whole at a time, then all that is left."""
+    """Shard each transformer block by itself, so that only one is gathered at a time, then all that is left."""
     kind = "cuda" if next(model.parameters()).is_cuda else "cpu"
     mesh = init_device_mesh(kind, (dist.world_size(),))
     for name, module in model.named_modules():
@@ -94,17 +94,17 @@ def _shard(model: nn.Module) -> None:
     fully_shard(model, mesh=mesh)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """The full tensor of a shard; every process must call it. Others are returned as they are."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def local(tensor: Tensor) -> Tensor:
+def local_shard(tensor: Tensor) -> Tensor:
     """This process's shard of a tensor, sharing its memory; others are returned as they are."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def like(target: Tensor, full: Tensor) -> Tensor:
+def shard_like(target: Tensor, full: Tensor) -> Tensor:
     """`full` laid out as `target` is: this process's shard of it, or itself."""
     if not isinstance(target, DTensor) or full.shape != target.shape:
         return full

@@ -1,1 +1,1 @@
-"""What a run reports: metrics.jsonl, TensorBoard, progress, frequency groups."""
+"""What a run reports: metrics.jsonl, TensorBoard, Weights & Biases, progress, pictures."""

@@ -8,30 +8,30 @@ import time
 from pathlib import Path
 
 _TOO_LONG = 0.2  # share of a step spent waiting for images
-_PATIENCE = 3  # records in a row, since readers need a while to get ahead
+_PATIENCE = 3  # records in a row, since loader processes need a while to get ahead
 
 
 class DataWait:
-    """Watches the share of time that a process waits for images.
+    """Measures the share of time that a process waits for images.
 
-    `workers` readers serve this process; the machine runs `processes` of them.
+    `workers` loader processes serve this process; the machine runs `processes` of them.
     """
 
     def __init__(self, workers: int, processes: int) -> None:
         self._workers, self._processes = workers, processes
         self._slow = 0
-        self._said = False
+        self._advised = False
         self._cpu, self._since = reader_seconds(), time.monotonic()
 
-    def judge(self, step_time: float, data_time: float) -> str | None:
+    def advise(self, step_time: float, data_time: float) -> str | None:
         """Seconds of a typical step, in all and waiting for images -> advice, once, when the wait is long for good."""
         self._slow = self._slow + 1 if data_time > _TOO_LONG * step_time else 0
         cpu, now = reader_seconds(), time.monotonic()
         busy = (cpu - self._cpu) / max(now - self._since, 1e-6) / max(self._workers, 1)
         self._cpu, self._since = cpu, now
-        if self._said or self._slow < _PATIENCE:
+        if self._advised or self._slow < _PATIENCE:
             return None
-        self._said = True
+        self._advised = True
         share = f"{data_time:.2f} of {step_time:.2f} s of a step are spent waiting for images"
         return f"{share}: {advice(self._workers, self._processes, os.cpu_count() or 1, busy)}"
 

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: a progress bar, metrics.jsonl and the boards that show its curves."""
+"""What a run reports while it trains: a progress bar, metrics.jsonl, and the curves that writers show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import torch
 from rich.progress import Progress, TaskID
 
 from cvpods_ext.engine.logging.data_time import DataWait
-from cvpods_ext.engine.logging.writers import Board
+from cvpods_ext.engine.logging.writers import Writer
+from cvpods_ext.evaluation.metric_table import MetricTable
 from cvpods_ext.runtime.dist import is_main
 from cvpods_ext.runtime.files import writing
 from cvpods_ext.runtime.progress import progress_bar
@@ -24,13 +25,14 @@ logger = logging.getLogger(__name__)
 
 _TEST = "test/"
 _REMEDY = "The last checkpoint is sound: make room, then continue with --resume"
+Metrics = Mapping[str, Mapping[str, float | None]]
 
 
 class Monitor:
-    """The run's window to the outside; only rank 0 shows and writes anything.
+    """Gathers scalars, and writes a record of their medians every so many steps; only rank 0 shows and writes anything.
 
     Records of a resumed run go on after `start`: what a killed run wrote beyond its last checkpoint is dropped.
-    `boards` are closed at the end; `data_wait` turns waiting for images into advice.
+    `writers` are closed at the end; `data_wait` turns waiting for images into advice.
     """
 
     def __init__(
@@ -39,11 +41,11 @@ class Monitor:
         start: int,
         total: int,
         every: int,
-        boards: Sequence[Board] = (),
+        writers: Sequence[Writer] = (),
         data_wait: DataWait | None = None,
     ) -> None:
         self._every, self._start, self._total, self._folder = every, start, total, folder
-        self._boards, self._data_wait = boards, data_wait
+        self._writers, self._data_wait = writers, data_wait
         self._values: dict[str, list[float]] = defaultdict(list)
         self._bar: Progress = progress_bar(disable=not is_main())
         self._task: TaskID = self._bar.add_task("training", total=total, completed=start, note="")
@@ -60,11 +62,11 @@ class Monitor:
 
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
-        for board in self._boards:
+        for writer in self._writers:
             try:
-                board.close()
+                writer.close()
             except OSError as lost:  # a full disk; what stopped the run, or that it is complete, matters more
-                logger.warning("%s: not all could be written: %s", type(board).__name__, lost)
+                logger.warning("%s: not all could be written: %s", type(writer).__name__, lost)
 
     def add(self, **values: float) -> None:
         """Keep scalars of one step until the next record."""
@@ -83,30 +85,39 @@ class Monitor:
             record["memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
         self._values.clear()
         self._write(record, "train/")
-        if self._data_wait is not None and (found := self._data_wait.judge(record["time"], record["data_time"])):
+        if self._data_wait is not None and (found := self._data_wait.advise(record["time"], record["data_time"])):
             logger.warning("%s", found)
         self._show(record)
 
-    def tested(self, iteration: int, metrics: Mapping[str, float]) -> None:
-        """Record a test after `iteration` steps by names like segm/AP; telling the same again changes nothing."""
+    def tested(self, iteration: int, metrics: Metrics, table: MetricTable) -> None:
+        """Record a test after `iteration` steps, by names like segm/AP; a second call for the same changes nothing.
+
+        `metrics` by family and name, as in results.json; the headlines of `table` are shown.
+        """
         if not is_main() or iteration in self._tested:
             return
         self._tested.add(iteration)
-        self._write({"iteration": iteration, **{_TEST + name: value for name, value in metrics.items()}}, "")
-        shown = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items() if "AP" in name)
+        flat = {
+            f"{_TEST}{family}/{name}": value
+            for family, values in metrics.items()
+            for name, value in values.items()
+            if value is not None
+        }
+        self._write({"iteration": iteration, **flat}, "")
+        shown = "  ".join(f"{name} {value:.2f}" for name, value in table.headlines(metrics))
         logger.info("tested after iteration %d: %s", iteration, shown)
 
     def picture(self, name: str, image: Any, iteration: int) -> None:
-        """Show an (H, W, 3) uint8 array on every board."""
-        for board in self._boards:
-            board.picture(name, image, iteration)
+        """Show an (H, W, 3) uint8 array with every writer."""
+        for writer in self._writers:
+            writer.picture(name, image, iteration)
 
     def _write(self, record: dict[str, Any], prefix: str) -> None:
         values = {f"{prefix}{name}": value for name, value in record.items() if name != "iteration"}
         append_record(self._folder / METRICS, record, _REMEDY)
         with writing(self._folder, _REMEDY):
-            for board in self._boards:
-                board.scalars(values, record["iteration"])
+            for writer in self._writers:
+                writer.scalars(values, record["iteration"])
 
     def _show(self, record: dict[str, Any]) -> None:
         losses = "  ".join(f"{k.removeprefix('loss_')} {v:.3f}" for k, v in record.items() if k.startswith("loss_"))

@@ -1,4 +1,4 @@
-"""Where curves and pictures of a run are shown beside its own files: TensorBoard, and Weights & Biases if asked for."""
+"""Writers of curves and pictures beside the run's own files: TensorBoard, and Weights & Biases if asked for."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from cvpods_ext.runtime.files import write_text
 _IDENTITY = "wandb_id.txt"
 
 
-class Board(Protocol):
-    """Shows what a run reports; names are like train/loss_cls and test/segm/AP."""
+class Writer(Protocol):
+    """Takes what a run reports; names are like train/loss_cls and test/segm/AP."""
 
     def scalars(self, values: dict[str, float], iteration: int) -> None:
         """Add one point to each curve."""
@@ -87,12 +87,12 @@ class WeightsAndBiases:
         self._run.finish()
 
 
-def boards_of(experiment: Experiment, start: int, wandb: str = "") -> list[Board]:
-    """The boards of a run that starts at iteration `start`; only rank 0 has any."""
+def open_writers(experiment: Experiment, start: int, wandb: str = "") -> list[Writer]:
+    """The writers of a run that starts at iteration `start`; only rank 0 has any."""
     if not dist.is_main():
         return []
-    boards: list[Board] = [TensorBoard(experiment.output, start)]
-    return [*boards, WeightsAndBiases(wandb, experiment)] if wandb else boards
+    writers: list[Writer] = [TensorBoard(experiment.output, start)]
+    return [*writers, WeightsAndBiases(wandb, experiment)] if wandb else writers
 
 
 def import_wandb() -> Any:

@@ -1,1 +1,5 @@
-"""Metrics of boxes and masks by the rules of LVIS and COCO, with intervals and error types."""
+"""Evaluation of detection and instance segmentation by the rules of LVIS and COCO."""
+
+from cvpods_ext.evaluation.detection.metrics import METRICS
+
+__all__ = ["METRICS"]

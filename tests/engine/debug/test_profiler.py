@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from cvpods_ext.config.run_options import RunOptions
-from cvpods_ext.engine.debug.profiler import Profile, instruments
+from cvpods_ext.engine.debug.profiler import Profile, debug_modes
 
 
 def test_deterministic_algorithms_are_asked_for_and_given_back():
-    with instruments(RunOptions(deterministic=True)):
+    with debug_modes(RunOptions(deterministic=True)):
         assert torch.are_deterministic_algorithms_enabled()
     assert not torch.are_deterministic_algorithms_enabled()
 
@@ -16,7 +16,7 @@ def test_deterministic_algorithms_are_asked_for_and_given_back():
 def test_anomaly_detection_names_the_operation():
     value = torch.zeros(1, requires_grad=True)
     with (
-        instruments(RunOptions(anomaly=True)),
+        debug_modes(RunOptions(anomaly=True)),
         pytest.warns(UserWarning, match="Error detected"),
         pytest.raises(RuntimeError, match="SqrtBackward"),
     ):

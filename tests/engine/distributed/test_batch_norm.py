@@ -6,7 +6,7 @@ from cvpods_ext.engine.distributed.batch_norm import RunningStatistics
 
 def step(model, statistics, parts):
     for part in parts:
-        with statistics.part():
+        with statistics.micro_batch():
             model(part)
     statistics.finish()
 

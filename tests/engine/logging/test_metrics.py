@@ -2,10 +2,11 @@ import json
 
 from cvpods_ext.engine.logging.metrics import Monitor
 from cvpods_ext.engine.logging.writers import TensorBoard
+from cvpods_ext.evaluation.detection import METRICS
 
 
 def test_records_hold_medians_of_the_interval(tmp_path):
-    with Monitor(tmp_path, start=0, total=4, every=2, boards=[TensorBoard(tmp_path, 0)]) as monitor:
+    with Monitor(tmp_path, start=0, total=4, every=2, writers=[TensorBoard(tmp_path, 0)]) as monitor:
         for iteration, loss in enumerate((1.0, 3.0, 5.0, 100.0)):
             monitor.add(total_loss=loss, time=0.1, data_time=0.0)
             monitor.step(iteration + 1, lr=0.5)
@@ -35,9 +36,9 @@ def test_nothing_is_written_before_the_first_losses_are_known(tmp_path):
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["iteration"] == 2
 
 
-def test_a_test_is_recorded_once_however_often_it_is_told(tmp_path):
+def test_a_test_is_recorded_once_however_often_it_is_reported(tmp_path):
     for _ in range(2):  # the second time as a resumed run
         with Monitor(tmp_path, start=3, total=4, every=1) as monitor:
-            monitor.tested(3, {"segm/AP": 20.5})
-            monitor.tested(3, {"segm/AP": 20.5})
+            monitor.tested(3, {"segm": {"AP": 20.5, "APr": None}}, METRICS)
+            monitor.tested(3, {"segm": {"AP": 20.5, "APr": None}}, METRICS)
     assert (tmp_path / "metrics.jsonl").read_text() == '{"iteration": 3, "test/segm/AP": 20.5}\n'

@@ -1,4 +1,4 @@
-"""Weights & Biases through its own library where it is installed, else through a stand-in that keeps all it hears."""
+"""Weights & Biases through its own library where it is installed, else through a stand-in that records all calls."""
 
 import sys
 import types
@@ -11,8 +11,9 @@ from tiny_experiment import make_data, make_experiment
 from cvpods_ext.cli import train as command
 from cvpods_ext.config.experiment import load_experiment
 from cvpods_ext.engine.logging.metrics import Monitor
-from cvpods_ext.engine.logging.writers import TensorBoard, WeightsAndBiases, boards_of, import_wandb
+from cvpods_ext.engine.logging.writers import TensorBoard, WeightsAndBiases, import_wandb, open_writers
 from cvpods_ext.errors import ConfigError
+from cvpods_ext.evaluation.detection import METRICS
 
 
 @pytest.fixture
@@ -51,11 +52,11 @@ def wandb(monkeypatch):
 
 
 def test_curves_and_pictures_reach_the_library(experiment, wandb):
-    boards = boards_of(experiment, 0, "project")
-    with Monitor(experiment.output, start=0, total=2, every=1, boards=boards) as monitor:
+    writers = open_writers(experiment, 0, "project")
+    with Monitor(experiment.output, start=0, total=2, every=1, writers=writers) as monitor:
         monitor.add(total_loss=1.0, time=0.1, data_time=0.0)
         monitor.step(1, lr=0.5)
-        monitor.tested(1, {"bbox/AP": 20.0})
+        monitor.tested(1, {"bbox": {"AP": 20.0}}, METRICS)
         monitor.picture("train/targets", np.zeros((4, 6, 3), np.uint8), 1)
     assert wandb.logged == [
         (1, {"train/lr": 0.5, "train/data_time": 0.0, "train/time": 0.1, "train/total_loss": 1.0}),
@@ -77,13 +78,13 @@ def test_a_resumed_run_goes_on_under_the_same_identity(experiment, wandb):
 
 
 def test_without_being_asked_there_is_only_tensorboard(experiment, wandb):
-    boards = boards_of(experiment, 0)
-    assert [type(board) for board in boards] == [TensorBoard]
-    boards[0].close()
+    writers = open_writers(experiment, 0)
+    assert [type(writer) for writer in writers] == [TensorBoard]
+    writers[0].close()
     assert wandb.started == []
 
 
-def test_a_missing_library_is_told_before_anything_starts(experiment, monkeypatch, capsys):
+def test_a_missing_library_is_reported_before_anything_starts(experiment, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match="pip install"):
         import_wandb()
@@ -98,10 +99,10 @@ def test_a_missing_library_is_told_before_anything_starts(experiment, monkeypatc
 @pytest.mark.skipif(find_spec("wandb") is None, reason="wandb is not installed")
 def test_the_real_library_keeps_a_run_without_a_network(experiment, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    board = WeightsAndBiases("project", experiment)
-    board.scalars({"train/total_loss": 1.0}, 1)
-    board.picture("train/targets", np.zeros((4, 6, 3), np.uint8), 1)
-    board.close()
+    writer = WeightsAndBiases("project", experiment)
+    writer.scalars({"train/total_loss": 1.0}, 1)
+    writer.picture("train/targets", np.zeros((4, 6, 3), np.uint8), 1)
+    writer.close()
     written = list((experiment.output / "wandb").glob("offline-run-*/*.wandb"))
     assert len(written) == 1
     assert written[0].stat().st_size > 0

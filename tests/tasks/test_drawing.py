@@ -6,8 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cvpods_ext.report.drawing import contact_sheet, draw_detections, draw_targets, label_colour, to_picture
 from cvpods_ext.structures import Detections, PolygonMasks, Targets
+from cvpods_ext.tasks.detection_drawing import draw_detections, draw_targets
+from cvpods_ext.tasks.drawing import contact_sheet, label_colour, to_picture
 
 NAMES = ["a_class_with_quite_a_long_name", "b"]
 

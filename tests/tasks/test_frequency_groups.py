@@ -10,9 +10,9 @@ from processes import records, train
 from tiny_experiment import make_data, make_experiment
 from torch import nn
 
-from cvpods_ext.engine.logging.frequency_groups import GroupMeter
 from cvpods_ext.modeling.losses.cross_entropy import SoftmaxCrossEntropy
 from cvpods_ext.modeling.losses.sigmoid import SigmoidCrossEntropy
+from cvpods_ext.tasks.frequency_groups import GroupMeter
 
 CPU = torch.device("cpu")
 GROUPS = np.array(["r", "f", "r"])

@@ -11,7 +11,7 @@ from tiny_dataset import annotation, categories, image, write_dataset, write_jso
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.config.override import override
 from cvpods_ext.config.schema import DatasetFiles
-from cvpods_ext.data import loader
+from cvpods_ext.data import detection_loader as loader
 from cvpods_ext.errors import ConfigError, DataError
 
 

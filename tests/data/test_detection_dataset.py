@@ -8,7 +8,8 @@ from tiny_dataset import SQUARE, annotation, categories, image, write_dataset, w
 from cvpods_ext.config.schema import DatasetFiles
 from cvpods_ext.data import catalog
 from cvpods_ext.data.annotations import annotations
-from cvpods_ext.data.dataset import InferenceDataset, TrainingDataset, read_image, read_targets
+from cvpods_ext.data.dataset import InferenceDataset, TrainingDataset
+from cvpods_ext.data.detection_dataset import DetectionImages, read_image, read_targets
 from cvpods_ext.data.transforms import HorizontalFlip, LargeScaleJitter, ShortestEdgeResize
 from cvpods_ext.structures import BitMasks, PolygonMasks
 
@@ -23,7 +24,7 @@ def load(files):
 
 
 def training(loaded, transforms=(), patience=2, seed=0):
-    return TrainingDataset(loaded, np.arange(len(loaded)), transforms, "RGB", seed, patience)
+    return TrainingDataset(DetectionImages(loaded, "RGB", transforms), np.arange(len(loaded)), seed, patience)
 
 
 def test_targets_are_the_annotations_without_crowds(tmp_path):
@@ -73,7 +74,7 @@ def test_real_samples_keep_boxes_around_their_masks(monkeypatch):
     for draw in range(20):
         sample = dataset[(draw, draw)]
         assert sample.broken == []
-        targets, size = sample.targets, tuple(sample.image.shape[1:])
+        targets, size = sample.target, tuple(sample.image.shape[1:])
         assert targets.size == size
         assert max(size) <= 160
         for box, polygons in zip(targets.boxes.numpy(), targets.masks.to_lists(), strict=True):
@@ -94,7 +95,7 @@ def test_augmentation_depends_on_the_draw_alone(tmp_path):
     for draw in reversed(range(12)):
         again = second[(draw, 2)]
         assert torch.equal(again.image, drawn[draw].image)
-        assert torch.equal(again.targets.boxes, drawn[draw].targets.boxes)
+        assert torch.equal(again.target.boxes, drawn[draw].target.boxes)
     other = training(loaded, pipeline, seed=1)
     assert any(other[(draw, 2)].image.shape != drawn[draw].image.shape for draw in range(12))
 
@@ -104,7 +105,7 @@ def test_a_broken_image_is_replaced_by_the_next_and_reported(tmp_path):
     (tmp_path / "2.png").write_bytes(b"broken")
     (tmp_path / "3.png").unlink()
     sample = training(loaded)[(0, 1)]
-    assert sample.targets.image_id == 4
+    assert sample.target.image_id == 4
     assert [broken.image_id for broken in sample.broken] == [2, 3]
     assert "2.png cannot be decoded" in sample.broken[0].reason
     assert "3.png does not exist" in sample.broken[1].reason
@@ -117,16 +118,17 @@ def test_a_broken_image_is_replaced_by_the_next_and_reported(tmp_path):
 def test_the_next_image_after_the_last_is_the_first(tmp_path):
     loaded = load(write_dataset(tmp_path, images=3))
     (tmp_path / "3.png").unlink()
-    assert training(loaded)[(0, 2)].targets.image_id == 1
+    assert training(loaded)[(0, 2)].target.image_id == 1
 
 
 def test_a_tested_image_is_resized_and_remembers_its_size(tmp_path):
     loaded = load(write_dataset(tmp_path))
-    dataset = InferenceDataset(loaded, np.array([3, 4]), ShortestEdgeResize((24,), 100), "BGR")
+    source = DetectionImages(loaded, "BGR", resize=ShortestEdgeResize((24,), 100))
+    dataset = InferenceDataset(source, np.array([3, 4]))
     sample = dataset[1]
     assert sample.image.shape == (3, 24, 32)
-    assert (sample.targets.image_id, sample.targets.original_size, sample.targets.size) == (5, (48, 64), (24, 32))
-    assert len(sample.targets) == 0
+    assert (sample.target.image_id, sample.target.original_size, sample.target.size) == (5, (48, 64), (24, 32))
+    assert len(sample.target) == 0
     (tmp_path / "5.png").unlink()
     assert dataset[1].image is None
     assert dataset[1].broken[0].image_id == 5

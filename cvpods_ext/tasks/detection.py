@@ -1,0 +1,140 @@
+"""Detection and instance segmentation on annotation files in COCO or LVIS layout."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cvpods_ext.config.detection import DetectionConfig
+from cvpods_ext.config.experiment import Experiment
+from cvpods_ext.data import detection_loader
+from cvpods_ext.data.catalog import categories, resolve
+from cvpods_ext.data.loader import InferenceBatches
+from cvpods_ext.data.num_shots import frequency_groups
+from cvpods_ext.errors import ConfigError
+from cvpods_ext.evaluation.detection import METRICS
+from cvpods_ext.modeling.detection import postprocess
+from cvpods_ext.modeling.detection.postprocess import RawDetections
+from cvpods_ext.runtime.files import sha256_of
+from cvpods_ext.structures import Batch, BitMasks, Detections, PolygonMasks, Targets
+from cvpods_ext.tasks.detection_drawing import draw_detections, draw_targets
+from cvpods_ext.tasks.detection_predictions import DetectionPredictions
+from cvpods_ext.tasks.frequency_groups import GroupMeter
+from cvpods_ext.tasks.task import Draw, Task
+
+
+class Detection(Task):
+    """Targets are `structures.Targets`, predictions `structures.Detections`, on disk columnar shards."""
+
+    metrics = METRICS
+
+    def check(self, experiment: Experiment) -> None:
+        """Both data sets that the run will read are sound, have their images, and as many classes as the network."""
+        config = detection_config(experiment)
+        detection_loader.load_checked(config.data, config.data.train, experiment.folder)
+        if config.test.every:
+            detection_loader.load_checked(config.data, config.data.test, experiment.folder)
+
+    def training_batches(
+        self,
+        experiment: Experiment,
+        start_iteration: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        skipped_file: Path | None = None,
+    ) -> Iterator[Batch]:
+        """Images with an annotation, in the order that `data.sampler` asks for."""
+        config, folder = detection_config(experiment), experiment.folder
+        return detection_loader.training_batches(config, folder, start_iteration, rank, world_size, skipped_file)
+
+    def test_set(self, experiment: Experiment) -> str:
+        """The name of a known data set, the stem of the annotation file of one's own."""
+        return resolve(experiment.config.data.test, experiment.folder).name
+
+    def test_set_sha256(self, experiment: Experiment) -> str:
+        """Of the annotation file."""
+        return sha256_of(resolve(experiment.config.data.test, experiment.folder).annotations)
+
+    def test_batches(
+        self, experiment: Experiment, rank: int, world_size: int, done: Collection[int]
+    ) -> InferenceBatches:
+        """Batches of one image."""
+        return detection_loader.test_batches(detection_config(experiment), experiment.folder, rank, world_size, done)
+
+    def raw_predictions(self, model: nn.Module, batch: Batch) -> Sequence[RawDetections | Detections]:
+        """What `model.detect` finds, in network pixels; a model without that method gives final detections."""
+        return getattr(model, "detect", model)(batch)
+
+    def finish(self, raw: RawDetections | Detections, target: Targets) -> Detections:  # type: ignore[override]
+        """Detections in original pixels, masks encoded."""
+        return raw if isinstance(raw, Detections) else postprocess.finish(raw, target)
+
+    def in_input_frame(self, target: Targets) -> Targets:  # type: ignore[override]
+        """The image as it was after augmentation passes for the original."""
+        return replace(target, original_size=target.size)
+
+    def meters(self, experiment: Experiment, model: nn.Module, device: torch.device) -> Sequence[GroupMeter]:
+        """How rare, common and frequent classes are learned."""
+        return [GroupMeter(model, frequency_groups(experiment.config.data, experiment.folder), device)]
+
+    def drawer(self, experiment: Experiment) -> Draw:
+        """Boxes, masks and class names."""
+        data = experiment.config.data
+        names = [category.name for category in categories(data.train, experiment.folder)]
+
+        def draw(image: Tensor, shown: Targets | Detections) -> np.ndarray:
+            if isinstance(shown, Targets):
+                return np.asarray(draw_targets(image, shown, names, channels=data.channels))
+            return np.asarray(draw_detections(image, shown, names, channels=data.channels))
+
+        return draw
+
+    def predictions(self, experiment: Experiment, folder: Path) -> DetectionPredictions:
+        """Shards of detections in `folder`."""
+        return DetectionPredictions(detection_config(experiment), experiment, folder)
+
+    def prediction_settings(self, experiment: Experiment) -> dict[str, Any]:
+        """What counts as a detection, and the size that images are tested at."""
+        config = detection_config(experiment)
+        return {
+            "score_threshold": config.model.score_threshold,
+            "nms_threshold": config.model.nms_threshold,
+            "detections_per_image": config.model.detections_per_image,
+            "suppression": config.model.suppression,
+            "maskness_threshold": config.model.maskness_threshold,
+            "test_size": config.data.test_size,
+            "test_max_size": config.data.test_max_size,
+        }
+
+    def pack_target(self, target: Targets) -> dict[str, Any]:
+        """Masks become a dict of tensors."""
+        masks = None if target.masks is None else {k: torch.as_tensor(v) for k, v in vars(target.masks).items()}
+        return {**vars(target), "masks": masks}
+
+    def unpack_target(self, packed: Mapping[str, Any]) -> Targets:
+        """With the kind of masks that it had."""
+        masks: dict[str, Tensor] | None = packed["masks"]
+        if masks is None:
+            return Targets(**packed)
+        if "bitmaps" in masks:
+            return Targets(**{**packed, "masks": BitMasks(masks["bitmaps"])})
+        return Targets(**{**packed, "masks": PolygonMasks(**{k: np.asarray(v) for k, v in masks.items()})})
+
+
+def detection_config(experiment: Experiment) -> DetectionConfig:
+    """The config of an experiment of this task; ConfigError for one of another task."""
+    if not isinstance(experiment.config, DetectionConfig):
+        raise ConfigError(
+            f"{experiment.folder}: config.py holds a {type(experiment.config).__name__} where the task detection needs "
+            "a DetectionConfig"
+        )
+    return experiment.config
+
+
+TASK = Detection()

@@ -1,0 +1,269 @@
+"""The task contract: all that engine, command line and report know of a task.
+
+A task is one object, the constant `TASK` of a module, found by the name in `Config.task`. Nothing else asks which task
+it is. What it measures is its metric table, the constant `METRICS`, which is found without importing torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import cvpods_ext.evaluation
+import cvpods_ext.tasks
+from cvpods_ext.errors import ConfigError
+from cvpods_ext.evaluation.metric_table import MetricTable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor, nn
+
+    from cvpods_ext.config.experiment import Experiment
+    from cvpods_ext.structures import Batch, Target
+
+Draw = Callable[["Tensor", Any], "np.ndarray"]
+"""(3, H, W) uint8 image, and its target or prediction -> (h, w, 3) uint8 picture."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics by family and name, None where nothing was annotated; `settings` are the rules that they hold under."""
+
+    metrics: Mapping[str, Mapping[str, float | None]]
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Predictions of another program: sha256 of the source, and the families that they can be evaluated by."""
+
+    sha256: str
+    families: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An (h, w, 3) uint8 array and its title."""
+
+    title: str
+    pixels: np.ndarray
+
+
+class Meter(Protocol):
+    """Follows training through hooks of its own, on the device."""
+
+    def take(self) -> dict[str, float]:
+        """Values since the last call, over all processes; every process calls it after the same step."""
+        ...
+
+
+class InferenceBatches(Protocol):
+    """The share of the test set of one process; its length is the number of batches."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+class PredictionWriter(Protocol):
+    """Takes the predictions of one process, image by image."""
+
+    def add(self, prediction: Any) -> None:
+        """Append the prediction of one image."""
+        ...
+
+
+class Task(ABC):
+    """Ties data, model outputs and evaluation of a task together. Has no state: everything is asked per experiment.
+
+    A model of the task maps a `Batch` to scalars by name in training, of which those called `loss...` are added up and
+    differentiated, and to one final prediction per image in evaluation mode.
+    """
+
+    metrics: ClassVar[MetricTable]
+
+    # Data
+
+    @abstractmethod
+    def check(self, experiment: Experiment) -> None:
+        """Everything cheap that could fail later: data sets, their categories, needs of the tests during training.
+
+        Called once before the first step. Raises ConfigError or DataError.
+        """
+
+    @abstractmethod
+    def training_batches(
+        self,
+        experiment: Experiment,
+        start_iteration: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        skipped_file: Path | None = None,
+    ) -> Iterator[Batch]:
+        """Endless batches of `schedule.images_per_device` images for one process, from `start_iteration` on.
+
+        They depend on nothing but config and iteration, so that readers can be replaced and runs resumed. Images that
+        cannot be read are replaced by others and listed in `skipped_file`.
+        """
+
+    @abstractmethod
+    def test_set(self, experiment: Experiment) -> str:
+        """Name of the test set, under which predictions and results are kept."""
+
+    @abstractmethod
+    def test_set_sha256(self, experiment: Experiment) -> str:
+        """Digest of the annotations that a test is evaluated on."""
+
+    @abstractmethod
+    def test_batches(
+        self, experiment: Experiment, rank: int, world_size: int, done: Collection[int]
+    ) -> InferenceBatches:
+        """The images of one process, without those whose ids are `done`; together, all ranks see each image once."""
+
+    # Model outputs
+
+    def raw_predictions(self, model: nn.Module, batch: Batch) -> Sequence[Any]:
+        """What the device computes for each image of a batch; `finish` does the rest."""
+        return model(batch)
+
+    def finish(self, raw: Any, target: Target) -> Any:
+        """The final prediction of one image from its raw one; runs in threads beside the device."""
+        return raw
+
+    def in_input_frame(self, target: Target) -> Target:
+        """A target by which a model predicts in the pixels of its input, since training pictures show that."""
+        return target
+
+    def meters(self, experiment: Experiment, model: nn.Module, device: torch.device) -> Sequence[Meter]:
+        """What shall be measured during training beside the model's own values."""
+        return ()
+
+    def drawer(self, experiment: Experiment) -> Draw | None:
+        """Draws targets and predictions on training images; None if the task has no such pictures."""
+        return None
+
+    # Predictions on disk
+
+    @abstractmethod
+    def predictions(self, experiment: Experiment, folder: Path) -> Predictions:
+        """The predictions of the experiment's test set in `folder`, which need not exist."""
+
+    @abstractmethod
+    def prediction_settings(self, experiment: Experiment) -> dict[str, Any]:
+        """The settings that decide predictions and that a reader of results wants to see, as JSON values."""
+
+    # Dumps of a training step
+
+    @abstractmethod
+    def pack_target(self, target: Any) -> dict[str, Any]:
+        """A target as plain values and tensors, which load with `weights_only=True`."""
+
+    @abstractmethod
+    def unpack_target(self, packed: Mapping[str, Any]) -> Target:
+        """The inverse of `pack_target`."""
+
+
+class Predictions(ABC):
+    """Predictions of one test in a folder, written by all processes of a run, each file complete or absent."""
+
+    def __init__(self, experiment: Experiment, folder: Path) -> None:
+        self.experiment, self.folder = experiment, folder
+
+    @abstractmethod
+    def completed(self) -> set[int]:
+        """Ids of the images that need not be predicted again."""
+
+    @abstractmethod
+    def settings(self) -> list[Mapping[str, Any]]:
+        """The settings that each file was written with; [] where there is none."""
+
+    @abstractmethod
+    def writer(self, rank: int, settings: Mapping[str, Any]) -> AbstractContextManager[PredictionWriter]:
+        """Streams the predictions of one process to disk, and keeps `settings` (JSON values) with them.
+
+        Leaving it completes the last file, also on KeyboardInterrupt; a crash loses at most one file.
+        """
+
+    @abstractmethod
+    def evaluate(self, families: Sequence[str]) -> Evaluation:
+        """Metrics of these families of the metric table. Raises DataError for files of another data set."""
+
+    def evaluated_beside(self, num_images: int) -> AbstractContextManager[None]:
+        """Around inference of `num_images` images: what can be evaluated already is, without touching the results."""
+        return nullcontext()
+
+    def pictures(self, count: int) -> list[Picture]:
+        """Ground truth and predictions of about `count` images, in turns."""
+        return []
+
+    def import_from(self, source: Path) -> Imported:
+        """Fill the folder from the predictions of another program."""
+        raise ConfigError(f"predictions of other programs cannot be read for the task {self.experiment.config.task}")
+
+    def export_results(self, file: Path) -> int:
+        """Write the predictions in the layout that the field exchanges; returns their number."""
+        raise ConfigError(f"the task {self.experiment.config.task} has no format for results; drop --export")
+
+    def export_dataset(self, file: Path) -> int:
+        """Write the predictions as a data set; returns their number."""
+        raise ConfigError(f"the task {self.experiment.config.task} cannot export a data set; drop --export-dataset")
+
+
+def find(name: str) -> Task:
+    """The task called `name`: a module of this package's `tasks`, or, with a dot, any importable module.
+
+    Raises ConfigError if there is none.
+    """
+    module = _import(name if "." in name else f"{__package__}.{name}", name)
+    task = getattr(module, "TASK", None)
+    if not isinstance(task, Task):
+        raise ConfigError(f"task {name!r}: {module.__name__} defines no TASK, an object of a subclass of Task")
+    return task
+
+
+def metric_table(name: str, only_known: bool = False) -> MetricTable:
+    """The metric table of a task, without importing torch for tasks of this package.
+
+    A task of this package keeps it in `evaluation.<name>`, any other in the module that its name says. `only_known`
+    is for names that come from a file: no module outside this package is imported for them. Raises ConfigError if there
+    is no table.
+    """
+    if only_known and "." in name and name not in sys.modules:
+        raise ConfigError(
+            f"results of the task {name!r}, which is not part of this package: import its module first, for example "
+            f"python -c 'import {name}; from cvpods_ext.cli.compare import main; main()'"
+        )
+    module = _import(name if "." in name else f"{cvpods_ext.evaluation.__name__}.{name}", name)
+    table = getattr(module, "METRICS", None)
+    if not isinstance(table, MetricTable):
+        raise ConfigError(f"task {name!r}: {module.__name__} defines no METRICS, the metric table of the task")
+    return table
+
+
+def _import(module: str, name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(f"task {name!r} is no name of a module")
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # a module that the task needs
+        raise ConfigError(
+            f"unknown task {name!r}: there is no module {error.name} (known: {', '.join(known_tasks())}; a task of "
+            "your own is named by its importable module, with a dot)"
+        ) from None
+
+
+def known_tasks() -> list[str]:
+    """Names of the tasks of this package."""
+    evaluated = {module.name for module in pkgutil.iter_modules(cvpods_ext.evaluation.__path__)}
+    return [module.name for module in pkgutil.iter_modules(cvpods_ext.tasks.__path__) if module.name in evaluated]
