@@ -22,20 +22,31 @@ from cvpods_ext.structures import boxes as box_ops
 Size = tuple[int, int]
 Decode = Callable[[Tensor, Tensor], Tensor]
 
+MASKS_AT_ONCE = 1000  # bounds the memory of images with thousands of detections, which Soft-NMS may leave
+
 
 @dataclass(frozen=True)
 class Selection:
     """What counts as a detection: scores strictly above the threshold, suppression and its IoU, number per image.
 
     `suppression` is hard or by one of the decays of Soft-NMS. With a `maskness_threshold` above 0 scores are lowered
-    by how sure the mask is, see `maskness.rescore`.
+    by how sure the mask is, see `mask_scoring.rescore`. The best `limit_per_class` of each class of an image are kept,
+    and of these the best `limit`; None keeps all.
     """
 
     score_threshold: float = 0.0001
     nms_threshold: float = 0.5
-    limit: int = 300
+    limit: int | None = 300
     suppression: Literal["hard", "linear", "gaussian"] = "hard"
     maskness_threshold: float = 0.0
+    limit_per_class: int | None = None
+
+    def best(self, found: RawDetections) -> RawDetections:
+        """As many of the detections of an image, which are sorted by score, as the limits allow."""
+        if self.limit_per_class is not None and len(found.labels):
+            place = _place_in_class(found.labels)
+            found = found.rows((place < self.limit_per_class).nonzero()[:, 0])
+        return found if self.limit is None else found.rows(slice(0, self.limit))
 
 
 @dataclass
@@ -50,10 +61,18 @@ class RawDetections:
     labels: Tensor
     mask_probabilities: Tensor | None = None
 
-    def slice(self, start: int, stop: int) -> RawDetections:
-        """Detections `start` to `stop` in their order, without masks."""
-        part = slice(start, stop)
-        return RawDetections(self.boxes[part], self.scores[part], self.labels[part])
+    def rows(self, index: Tensor | slice) -> RawDetections:
+        """Some of the detections, in the order of `index`."""
+        masks = None if self.mask_probabilities is None else self.mask_probabilities[index]
+        return RawDetections(self.boxes[index], self.scores[index], self.labels[index], masks)
+
+
+def _place_in_class(labels: Tensor) -> Tensor:
+    """(M,) labels -> (M,) how many equal labels come before each."""
+    order = labels.sort(stable=True).indices
+    _, sizes = torch.unique_consecutive(labels[order], return_counts=True)
+    starts = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
+    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device) - starts)
 
 
 def select(scores: Tensor, decode: Decode, limit: Tensor, selection: Selection) -> RawDetections:
@@ -69,13 +88,15 @@ def select(scores: Tensor, decode: Decode, limit: Tensor, selection: Selection) 
     flat = scores.flatten()
     passing = ((flat > selection.score_threshold) & flat.isfinite()).nonzero()[:, 0]
     values = flat[passing]
-    take = 4 * selection.limit
+    # a limit per class may leave the image's limit to any detection
+    wanted = len(values) if selection.limit is None or selection.limit_per_class is not None else selection.limit
+    take = 4 * wanted
     while True:
         best, where = values.topk(min(take, len(values)))
         found = _decoded(passing[where], best, decode, limit, scores.shape[1])
-        keep = first_survivors(found.boxes, found.labels, selection.nms_threshold, selection.limit)
-        if len(keep) == selection.limit or take >= len(values):
-            return RawDetections(found.boxes[keep], found.scores[keep], found.labels[keep])
+        keep = first_survivors(found.boxes, found.labels, selection.nms_threshold, wanted)
+        if len(keep) == wanted or take >= len(values):
+            return selection.best(found.rows(keep))
         take *= 4
 
 
@@ -89,7 +110,7 @@ def _select_softly(scores: Tensor, decode: Decode, limit: Tensor, selection: Sel
         found.boxes, found.scores, found.labels, decay=decay, iou_threshold=selection.nms_threshold
     )
     remaining = RawDetections(found.boxes[keep], lowered, found.labels[keep])
-    return remaining if selection.maskness_threshold else remaining.slice(0, selection.limit)
+    return remaining if selection.maskness_threshold else selection.best(remaining)
 
 
 def _decoded(pairs: Tensor, scores: Tensor, decode: Decode, limit: Tensor, num_classes: int) -> RawDetections:

@@ -16,7 +16,7 @@ from cvpods_ext.modeling.detection.box_head import BoxHead, box_predictor
 from cvpods_ext.modeling.detection.box_stage import BoxStage, Scores
 from cvpods_ext.modeling.detection.mask_head import MaskHead, mask_loss
 from cvpods_ext.modeling.detection.mask_scoring import rescore
-from cvpods_ext.modeling.detection.postprocess import RawDetections, Selection, select
+from cvpods_ext.modeling.detection.postprocess import MASKS_AT_ONCE, RawDetections, Selection, select
 from cvpods_ext.modeling.detection.roi_sampling import RoIs, RoISampler, mask_targets
 from cvpods_ext.modeling.detection.rpn import Proposals
 from cvpods_ext.modeling.layers import to_device, trains
@@ -140,7 +140,7 @@ def with_masks(
         def masks_of(part: RawDetections, of_image: list[Tensor] = of_image) -> Tensor:
             return _mask_probabilities(head, of_image, [part])[0]
 
-        rescored.append(rescore(one, masks_of, selection.maskness_threshold, selection.limit))
+        rescored.append(rescore(one, masks_of, selection))
     return rescored
 
 
@@ -151,5 +151,6 @@ def _mask_probabilities(
     counts = [len(one.labels) for one in found]
     labels = torch.cat([one.labels for one in found])
     image = torch.arange(len(found), device=labels.device).repeat_interleave(torch.tensor(counts, device=labels.device))
-    logits = head(features, torch.cat([one.boxes for one in found]), image, labels)
-    return logits.sigmoid().split(counts)
+    boxes = torch.cat([one.boxes for one in found])
+    parts = zip(boxes.split(MASKS_AT_ONCE), image.split(MASKS_AT_ONCE), labels.split(MASKS_AT_ONCE), strict=True)
+    return torch.cat([head(features, *part) for part in parts]).sigmoid().split(counts)

@@ -133,3 +133,21 @@ def test_an_image_without_detections_has_empty_lists():
     final = finish(raw, target((50, 100), (200, 300)))
     assert len(final) == 0
     assert final.masks == []
+
+
+@pytest.mark.parametrize("suppression", ["hard", "linear"])
+def test_a_limit_per_class_keeps_the_best_of_each_class_and_no_limit_keeps_all(suppression):
+    # 5 boxes apart, each a detection of both classes; class 1 always scores less
+    boxes = torch.tensor([[20.0 * i, 0, 20.0 * i + 10, 10] for i in range(5)])
+    scores = torch.stack((torch.linspace(0.9, 0.7, 5), torch.linspace(0.5, 0.3, 5)), dim=1)
+    limits = torch.tensor([200.0, 200, 200, 200])
+
+    def labels(limit, per_class):
+        selection = Selection(0.1, 0.5, limit, suppression, limit_per_class=per_class)
+        return select(scores, lambda rows, _: boxes[rows], limits, selection).labels.tolist()
+
+    assert labels(None, None) == [0] * 5 + [1] * 5
+    assert labels(None, 3) == [0] * 3 + [1] * 3
+    assert labels(4, 3) == [0, 0, 0, 1]
+    assert labels(4, None) == [0] * 4
+    assert labels(0, None) == []
