@@ -65,6 +65,8 @@ EVA02_L_COCO_FROM_O365 = override(
         suppression="linear",
         nms_threshold=0.6,
         score_threshold=0.0,
+        detections_per_image=0,
+        detections_per_class=100,
     ),
     schedule=dict(
         iters=40_000,

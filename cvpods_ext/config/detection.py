@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from cvpods_ext.config.detection_protocol import Protocol
 from cvpods_ext.config.schema import Config, Data, DatasetFiles, Model, Test
 
 
@@ -34,7 +35,8 @@ class Detector(Model):
     score_threshold: float = 0.0001  # a detection scores strictly more
     suppression: Literal["hard", "linear", "gaussian"] = "hard"  # hard NMS, or the decay of Soft-NMS
     nms_threshold: float = 0.5  # IoU from which hard NMS removes and linear Soft-NMS decays
-    detections_per_image: int = 300
+    detections_per_image: int = 300  # the best over all classes; 0 is no limit
+    detections_per_class: int = 0  # the best of each class of an image; 0 is no limit
     maskness_threshold: float = 0.0  # scores times the mean of the mask probabilities above it; 0 is off
 
 
@@ -44,7 +46,7 @@ class DetectionTest(Test):
 
     metrics: tuple[str, ...] = ("bbox", "segm")
     evaluator: Literal["own", "hotcoco", "lvis"] = "own"  # lvis: the official packages, also for COCO; all agree
-    max_detections: int = 300  # per image, over all classes
+    max_detections: int = 300  # per image, over all classes; COCO's rules have a fixed limit per class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +71,25 @@ class DetectionConfig(Config):
             "test_max_size": side or min(192, data.test_max_size),
         }
         return settings
+
+
+def contradictions(config: DetectionConfig, protocol: Protocol) -> dict[str, str]:
+    """Settings with which a test cannot give a number of `protocol`, each with the reason; {} if there are none."""
+    model, test = config.model, config.test
+    found = {}
+    if config.data.test not in protocol.splits:
+        found["data.test"] = f"{config.data.test} is none of {', '.join(protocol.splits)}"
+    if model.score_threshold > protocol.score_threshold:
+        found["model.score_threshold"] = f"published models are tested with at most {protocol.score_threshold}"
+    if protocol.per_image is not None and test.max_detections != protocol.per_image:
+        found["test.max_detections"] = f"{protocol.title} counts {protocol.per_image} of an image"
+    kept = test.max_detections if protocol.per_image is not None else protocol.kept_by_nms
+    if protocol.per_image is None and model.suppression != "hard":
+        kept = 0
+        if model.detections_per_image:
+            found["model.detections_per_image"] = f"{protocol.title} has no limit per image, nor has Soft-NMS"
+    if 0 < model.detections_per_image < kept:
+        found["model.detections_per_image"] = f"published models give {kept}"
+    if 0 < model.detections_per_class < (protocol.per_category or protocol.per_image or 0):
+        found["model.detections_per_class"] = f"{protocol.title} may count more of one category"
+    return found

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from cvpods_ext.config.detection_protocol import COCO
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.evaluation.detection.metrics import GROUP_NAMES
 
@@ -19,7 +20,8 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 AREA_NAMES = ("all", "small", "medium", "large")
 LARGEST_AREA = 1e10  # pixels
-AREA_RANGES = ((0.0, LARGEST_AREA), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, LARGEST_AREA))  # ends included
+_MEDIUM, _LARGE = COCO.areas  # LVIS's are the same
+AREA_RANGES = ((0.0, LARGEST_AREA), (0.0, _MEDIUM), (_MEDIUM, _LARGE), (_LARGE, LARGEST_AREA))  # ends included
 GROUPS = tuple(GROUP_NAMES)  # rare: at most 10 training images, common: at most 100, frequent: more
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cvpods_ext.config.detection_protocol import COCO, LVIS
 from cvpods_ext.evaluation.detection.detections import DetectionTable
 from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
 
@@ -31,9 +32,9 @@ class Limit:
         return "-".join(f"{value}_{name}" for name, value in given) or "unlimited"
 
 
-LVIS_LIMIT = Limit(per_image=300)
+LVIS_LIMIT = Limit(per_image=LVIS.per_image)
 FIXED_LIMIT = Limit(per_category=10_000)
-COCO_LIMIT = Limit(per_cell=100)
+COCO_LIMIT = Limit(per_cell=COCO.per_category)
 
 
 def limit_of(federated: bool, max_detections: int) -> Limit:

@@ -237,7 +237,8 @@ class _Parts:
         return Selection(
             score_threshold=self.model.score_threshold,
             nms_threshold=self.model.nms_threshold,
-            limit=self.model.detections_per_image,
+            limit=self.model.detections_per_image or None,
+            limit_per_class=self.model.detections_per_class or None,
             suppression=self.model.suppression,
             maskness_threshold=self.model.maskness_threshold,
         )

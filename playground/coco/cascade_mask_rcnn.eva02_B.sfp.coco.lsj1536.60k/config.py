@@ -4,7 +4,8 @@ Paper:     EVA-02, https://arxiv.org/abs/2303.11331
 Run:       pods_train --num-gpus 8; pods_test --num-gpus 8
 Cost:      60,000 iterations of 128 images at up to 1536 px
 Published: bbox AP 58.9331; segm AP 50.6875
-Source:    README of EVA-02's detection code (linear Soft-NMS per class, 100 detections per image; segm with maskness)
+Source:    README of EVA-02's detection code (linear Soft-NMS per class, 100 detections per image and
+           category; segm with maskness)
 Note:      the bbox number is published without maskness: pods_test model.maskness_threshold=0.0
 """
 
@@ -18,6 +19,8 @@ config = override(
         score_threshold=0.0,
         suppression="linear",
         nms_threshold=0.6,
+        detections_per_image=0,
+        detections_per_class=100,
         maskness_threshold=0.5,
     ),
     schedule=dict(images_per_device=1),
