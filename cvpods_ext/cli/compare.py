@@ -37,7 +37,7 @@ def main() -> None:
     flags = parser("pods_compare", "Show measured beside published results of experiments.", EXAMPLES)
     flags.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="searched for results.json (default: .)")
     flags.add_argument("--format", choices=("terminal", "markdown", "csv", "latex"), help="default: terminal")
-    flags.add_argument("--task", choices=("bbox", "segm"), help="default: every task that was measured")
+    flags.add_argument("--task", metavar="FAMILY", help="family of metrics (default: all that were measured)")
     flags.add_argument("--metrics", default="", metavar="A,B", help="columns (default: AP,APr,APc,APf or sizes)")
     flags.add_argument("--out", type=Path, metavar="FILE", help="write there; .md, .csv and .tex choose the format")
     flags.add_argument("--intervals", action="store_true", help="resample the detections on disk: how sure is it?")
@@ -61,9 +61,10 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.resamples < 2:
         raise ConfigError(f"--resamples must be at least 2, got {arguments.resamples}")
     criteria = _criteria(arguments)
-    entries = collect(arguments.folders or [Path()])
+    found = collect(arguments.folders or [Path()])
+    entries = found.entries
     metrics = [name for name in arguments.metrics.split(",") if name]
-    built = tables(entries, [arguments.task] if arguments.task else [], metrics)
+    built = tables(entries, [arguments.task] if arguments.task else [], metrics, found.notes)
     if arguments.intervals or arguments.html or criteria:
         sources = _open_sources(entries, arguments.task)
         built += _certainty(sources, arguments.reference, arguments.resamples, criteria)

@@ -62,6 +62,20 @@ def output_folder(folder: Path, output: str = "", smoke: bool = False) -> Path:
     return base / "smoke" if smoke else base
 
 
+def sources_sha256(folder: Path) -> str:
+    """Digest of the names and contents of all Python files of an experiment folder: which network and config it is.
+
+    Hidden folders and outputs/ are left out.
+    """
+    digest = hashlib.sha256()
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.py") if path.is_file()}
+    for name in sorted(paths):
+        if not any(part.startswith(".") or part == "outputs" for part in name.split("/")[:-1]):
+            content = paths[name].read_bytes()
+            digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
 def load_experiment(folder: str | Path = ".", overrides: Sequence[str] = (), smoke: bool = False) -> Experiment:
     """Import config.py of `folder`, shrink it for a smoke run if asked, then apply `key=value` overrides."""
     folder = Path(folder).resolve()

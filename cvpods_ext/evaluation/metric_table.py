@@ -96,15 +96,22 @@ class MetricTable:
     """The families of a task, in the order in which tables show them.
 
     `conditions` are settings of a test that move its numbers: results that differ in one of them are not comparable.
+    `observations` are settings that a test notes about its predictions, so that they differ between seeds.
     """
 
     families: tuple[Family, ...] = ()
     conditions: tuple[str, ...] = ()
+    observations: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the families."""
         return tuple(family.name for family in self.families)
+
+    @property
+    def default(self) -> tuple[str, ...]:
+        """Names of the families that a test computes if it is not told: those of the official protocol."""
+        return tuple(family.name for family in self.families if family.official)
 
     def family(self, name: str) -> Family:
         """The family called `name`; ConfigError with the nearest name if there is none."""

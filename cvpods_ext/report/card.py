@@ -13,26 +13,25 @@ from typing import Any
 from cvpods_ext.config import changes
 from cvpods_ext.config.experiment import Experiment, load_experiment
 from cvpods_ext.errors import ConfigError
-from cvpods_ext.evaluation.results import Results
-from cvpods_ext.report import published
-from cvpods_ext.report.compare import measured_cell, published_cell, tasks_of
-from cvpods_ext.report.runs import Entry, group, unmeasured
+from cvpods_ext.evaluation.metric_table import Family
+from cvpods_ext.report.compare import Rows, measured_cell, published_cell, runs_and_seeds
+from cvpods_ext.report.runs import Entry, labels, measured_or_not
 from cvpods_ext.report.table import Cell, Table, to_markdown
 from cvpods_ext.runtime.files import write_text
 
 BEGIN = "<!-- results:begin (pods_report) -->"
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 BEGIN_PREFIX = "<!-- results:begin"
 END = "<!-- results:end -->"
+_UNSEEN = ("data_sha256", "smoke")  # conditions that a reader of a card cannot use
 
 
 def render(folder: Path) -> str:
     """The block of the experiment in `folder`, markers included."""
-    experiment = load_experiment(folder)
-    results = _results_of(folder)
-    parts = [BEGIN, _changes_table(experiment)]
-    parts.append(to_markdown(_metrics_table(group([(folder, results)])[0] if results else unmeasured(folder))))
-    parts.append(_provenance(results) if results else "Not measured yet: `pods_train`, then `pods_test`.\n")
+    entries = measured_or_not(folder)
+    parts = [BEGIN, _changes_table(load_experiment(folder)), *map(to_markdown, _metric_tables(entries))]
+    parts += [_provenance(entry) for entry in entries if entry.runs]
+    if not any(entry.runs for entry in entries):
+        parts.append("Not measured yet: `pods_train`, then `pods_test`.\n")
     return "\n".join([*parts, END])
 
 
@@ -70,22 +69,34 @@ def experiments(folders: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _results_of(folder: Path) -> Results | None:
-    path = folder / "results.json"
-    return Results.read(path) if path.exists() else None
+def _metric_tables(entries: Sequence[Entry]) -> list[Table]:
+    """Measured and published numbers in rows of their own; families with the same metrics share a table."""
+    rows = Rows.of(entries)
+    shared: dict[tuple[str, ...], list[Family]] = {}
+    for name in rows.families():
+        family = rows.table.family(name)
+        shared.setdefault(family.names, []).append(family)
+    return [_metric_table(rows, families) for families in shared.values()]
 
 
-def _metrics_table(entry: Entry) -> Table:
-    """Measured and published numbers of every task, in rows of their own."""
-    record = published.find(entry.experiment, entry.dataset)
-    rows = []
-    for task in tasks_of([entry], entry.dataset):
-        rows.append((Cell(task), Cell("measured"), *(measured_cell(entry, task, name) for name in METRICS)))
-        if record and task in record.metrics:
-            numbers = (published_cell(record, task, name) for name in METRICS)
-            rows.append((Cell(task), Cell("published"), *numbers))
-    notes = (f"published: {record.describe()}",) if record else ()
-    return Table(entry.dataset, ("task", "", *METRICS), tuple(rows), text_columns=2, notes=notes)
+def _metric_table(rows: Rows, families: Sequence[Family]) -> Table:
+    record = rows.records[0]
+    reported = {name for family in families for name, _ in rows.values(family)}
+    columns = [name for name in families[0].names if name in reported] or families[0].columns[0]
+    measured = [f"measured, {label}" if len(rows.entries) > 1 else "measured" for label in labels(rows.entries)]
+    lines = []
+    for family in families:
+        metrics = [family.metric(name) for name in columns]
+        for entry, label in zip(rows.entries, measured, strict=True):
+            text = f"{label}, {runs_and_seeds(entry)} runs" if len(entry.runs) > 1 else label
+            lines.append((Cell(family.name), Cell(text), *(measured_cell(entry, family.name, one) for one in metrics)))
+        if record and family.name in record.metrics:
+            numbers = (published_cell(record, family.name, one) for one in metrics)
+            lines.append((Cell(family.name), Cell("published"), *numbers))
+    notes = [f"published: {record.describe()}"] if record else []
+    notes += [family.note for family in families if family.note]
+    header = ("metrics", "", *(families[0].metric(name).heading for name in columns))
+    return Table(rows.entries[0].dataset, header, tuple(lines), text_columns=2, notes=tuple(notes))
 
 
 def _changes_table(experiment: Experiment) -> str:
@@ -103,19 +114,25 @@ def _value(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
-def _provenance(results: Results) -> str:
-    """One line: what made the numbers."""
-    made = results.provenance
+def _provenance(entry: Entry) -> str:
+    """One line: what made the numbers, as far as all runs of the row have it in common."""
+    made = [run.provenance for run in entry.runs]
+
+    def common(key: str) -> Any:
+        values = {str(one.get(key)): one.get(key) for one in made}
+        return next(iter(values.values())) if len(values) == 1 else None
+
+    seeds = ", ".join(map(str, sorted(entry.seeds, key=str)))
+    settings = entry.runs[0].settings
     facts = [
-        made.get("devices"),
-        f"seed {made['seed']}" if "seed" in made else None,
-        f"iteration {made['iteration']}" if made.get("iteration") is not None else None,
-        f"commit `{made['commit']}`" if made.get("commit") else None,
-        f"weights sha256 `{str(made['weights_sha256'])[:12]}`" if made.get("weights_sha256") else None,
-        f"evaluator {results.settings['evaluator']}" if "evaluator" in results.settings else None,
-        f"{results.settings['images']} images" if "images" in results.settings else None,
-        f"at most {results.settings['max_detections']} detections" if "max_detections" in results.settings else None,
-        str(made["date"])[:10] if made.get("date") else None,
+        common("devices"),
+        f"seed{'s' * (len(entry.seeds) > 1)} {seeds}" if entry.seeds else None,
+        f"iteration {common('iteration')}" if common("iteration") is not None else None,
+        f"commit `{common('commit')}`" if common("commit") else None,
+        f"weights sha256 `{str(common('weights_sha256'))[:12]}`" if common("weights_sha256") else None,
+        f"evaluator {settings['evaluator']}" if "evaluator" in settings else None,
+        *(f"{key.replace('_', ' ')} {value}" for key, value in entry.conditions.items() if key not in _UNSEEN),
+        max((str(one["date"])[:10] for one in made if one.get("date")), default=None),
     ]
     return "Measured: " + ", ".join(str(fact) for fact in facts if fact) + ".\n"
 

@@ -19,10 +19,11 @@ from cvpods_ext.evaluation.detection.significance import (
     intervals,
     resample,
 )
-from cvpods_ext.report.table import DIGITS, NO_GROUND_TRUTH, UNMEASURED, Cell, Table
+from cvpods_ext.report.table import NO_GROUND_TRUTH, UNMEASURED, Cell, Table
 from cvpods_ext.runtime.progress import track
 
 CATEGORIES_SHOWN = 10
+DIGITS = 1  # of AP in percent; more would show noise
 METHOD = "nominal 95 % intervals, bootstrap of {} resamples over images and over categories within their group"
 
 

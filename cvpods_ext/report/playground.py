@@ -16,10 +16,9 @@ from typing import Any
 from cvpods_ext.config import Config, changes
 from cvpods_ext.config.experiment import load_experiment
 from cvpods_ext.errors import ConfigError
-from cvpods_ext.evaluation.results import Results
 from cvpods_ext.report import published
-from cvpods_ext.report.compare import measured_cell, published_cell
-from cvpods_ext.report.runs import Entry, group, unmeasured
+from cvpods_ext.report.compare import Rows, measured_cell, published_cell
+from cvpods_ext.report.runs import Entry, measured_or_not
 from cvpods_ext.report.table import UNMEASURED, Cell, Table, to_markdown
 from cvpods_ext.runtime.files import write_text
 
@@ -105,10 +104,7 @@ def render(folder: Path) -> str:
 
 
 def _listed(folder: Path) -> Listed:
-    config = load_experiment(folder).config
-    results = folder / "results.json"
-    entry = group([(results, Results.read(results))])[0] if results.exists() else unmeasured(folder)
-    return Listed(folder, config, assembly(folder / "net.py"), entry)
+    return Listed(folder, load_experiment(folder).config, assembly(folder / "net.py"), measured_or_not(folder)[0])
 
 
 def _table(root: Path, members: Sequence[Listed]) -> str:
@@ -130,9 +126,11 @@ def _table(root: Path, members: Sequence[Listed]) -> str:
 def _numbers(entry: Entry, record: published.Published | None) -> list[Cell]:
     """Measured and published AP of boxes, then of masks, each with its frequency groups."""
     cells = []
-    for task in ("bbox", "segm"):
-        cells.append(_with_groups([measured_cell(entry, task, name).text for name in ("AP", *GROUPS)]))
-        cells.append(_with_groups([published_cell(record, task, name).text for name in ("AP", *GROUPS)]))
+    table = Rows.of([entry]).table
+    for family in ("bbox", "segm"):
+        metrics = [table.family(family).metric(name) for name in ("AP", *GROUPS)]
+        cells.append(_with_groups([measured_cell(entry, family, one).text for one in metrics]))
+        cells.append(_with_groups([published_cell(record, family, one).text for one in metrics]))
     return cells
 
 

@@ -1,4 +1,4 @@
-"""Finds results.json files and groups them: repeated runs of one experiment under the same conditions are one row."""
+"""Finds results.json files and groups them: runs of one experiment that differ in the seed alone are one row."""
 
 from __future__ import annotations
 
@@ -13,39 +13,81 @@ from typing import Any
 from cvpods_ext.config.experiment import load_experiment
 from cvpods_ext.config.schema import DatasetFiles
 from cvpods_ext.errors import ConfigError
+from cvpods_ext.evaluation.metric_table import MetricTable
 from cvpods_ext.evaluation.results import Results
 
-# Settings and provenance that a number depends on beside the model: rows that differ in one are not comparable.
-CONDITIONS = ("protocol", "max_detections", "images", "data_sha256", "smoke")
-# Config keys that distinguish repetitions, not experiments.
+# Beside the conditions of the task: what a number depends on in every task.
+CONDITIONS = ("images", "data_sha256", "smoke")
+# Config keys and settings that distinguish repetitions, not experiments.
 REPETITION_KEYS = ("seed", "output")
+OF_ONE_RUN = ("weights_sha256",)
+SET_ASIDE = "previous-"  # folders of earlier runs, which a new run in the same place moved there
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row: the runs of an experiment under one set of conditions; no runs for one that was not tested yet."""
+    """One row: the runs of an experiment under one set of conditions; no runs for one that was not tested yet.
+
+    `traits` are what else distinguishes the row from others of the experiment: changed config keys, settings, sources.
+    `families` are those that a test of an untested experiment would compute. `superseded` results had the seed of a
+    newer one.
+    """
 
     experiment: str
     dataset: str
+    task: str = "detection"
     runs: tuple[Results, ...] = ()
     paths: tuple[Path, ...] = ()
     conditions: Mapping[str, Any] = field(default_factory=dict)
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    traits: Mapping[str, Any] = field(default_factory=dict)
+    families: tuple[str, ...] = ()
+    superseded: int = 0
 
-    def values(self, task: str, metric: str) -> list[float | None] | None:
+    def values(self, family: str, metric: str) -> list[float | None] | None:
         """The metric of every run, None inside where there was no ground truth; None if no run measured it."""
-        found = [run.metrics[task][metric] for run in self.runs if metric in run.metrics.get(task, {})]
+        found = [run.metrics[family][metric] for run in self.runs if metric in run.metrics.get(family, {})]
         return found or None
 
+    @property
+    def seeds(self) -> list[Any]:
+        """The seeds of the runs, as far as they are known."""
+        return [run.provenance["seed"] for run in self.runs if "seed" in run.provenance]
 
-def collect(folders: Sequence[Path]) -> list[Entry]:
+
+@dataclass(frozen=True)
+class Found:
+    """The rows found in some folders, and how many results of earlier runs were left out."""
+
+    entries: list[Entry]
+    set_aside: int
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of a table of these rows must know about the search."""
+        if not self.set_aside:
+            return []
+        results = "1 result" if self.set_aside == 1 else f"{self.set_aside} results"
+        return [f"{results} of earlier runs, set aside in {SET_ASIDE}* folders, left out"]
+
+
+def metric_table(task: str, only_known: bool) -> MetricTable:
+    """The metric table of a task."""
+    if task != "detection":
+        raise ConfigError(f"unknown task {task!r}")
+    from cvpods_ext.evaluation.detection.metrics import METRICS
+
+    return METRICS
+
+
+def collect(folders: Sequence[Path]) -> Found:
     """All experiments in and below `folders`, measured or not, in the order in which they are found.
 
     ConfigError if a folder is missing or holds neither results nor experiments.
     """
-    entries = group(_read(_search(folders, "results.json")))
+    paths, set_aside = _search(folders, "results.json")
+    entries = group((path, Results.read(path)) for path in paths)
     measured = {entry.experiment for entry in entries}
-    for config in _search(folders, "config.py"):
+    for config in _search(folders, "config.py")[0]:
         if (config.parent / "net.py").is_file() and config.parent.name not in measured:
             entries.append(unmeasured(config.parent))
     if not entries:
@@ -53,36 +95,87 @@ def collect(folders: Sequence[Path]) -> list[Entry]:
         raise ConfigError(
             f"no results.json and no experiment folder in {listed}. Run pods_test in an experiment folder."
         )
-    return entries
+    return Found(entries, set_aside)
 
 
 def group(found: Iterable[tuple[Path, Results]]) -> list[Entry]:
-    """Pool runs that differ in nothing but the seed; the same weights tested twice count once, the later file wins."""
+    """Pool runs that differ in nothing but the seed; of several with one seed the newest counts."""
     pools: dict[str, list[tuple[Path, Results]]] = {}
     for path, results in found:
-        pools.setdefault(_identity(results), []).append((path, results))
-    entries = []
-    for members in pools.values():
-        distinct = {str(r.provenance.get("weights_sha256", path)): (path, r) for path, r in members}
-        paths, runs = zip(*distinct.values(), strict=True)
-        first: Results = runs[0]
-        entries.append(
-            Entry(first.experiment, first.dataset, runs, paths, conditions_of(first), _lasting_changes(first.changes))
-        )
-    return entries
+        identity = [results.experiment, results.dataset, results.task, conditions_of(results), _traits(results)]
+        pools.setdefault(json.dumps(identity, sort_keys=True, default=str), []).append((path, results))
+    return [_pooled(members) for members in pools.values()]
+
+
+def _pooled(members: Sequence[tuple[Path, Results]]) -> Entry:
+    by_seed: dict[str, tuple[Path, Results]] = {}
+    for path, results in members:
+        made = results.provenance
+        seed = json.dumps(made.get("seed", made.get("weights_sha256", str(path))), default=str)
+        if seed not in by_seed or str(made.get("date", "")) >= str(by_seed[seed][1].provenance.get("date", "")):
+            by_seed[seed] = (path, results)
+    paths, runs = zip(*by_seed.values(), strict=True)
+    first: Results = runs[0]
+    return Entry(
+        experiment=first.experiment,
+        dataset=first.dataset,
+        task=first.task,
+        runs=runs,
+        paths=paths,
+        conditions=conditions_of(first),
+        traits=_traits(first),
+        superseded=len(members) - len(runs),
+    )
+
+
+def results_of(folder: Path) -> list[Path]:
+    """The results that an experiment's folder keeps, those of pods_test first.
+
+    pods_test writes results.json beside config.py for the experiment as published; runs worth keeping beside it, such
+    as those of other seeds, lie in results/<run>/results.json.
+    """
+    kept = sorted(folder.glob("results/*/results.json"))
+    return [path for path in (folder / "results.json", *kept) if path.is_file()]
+
+
+def measured_or_not(folder: Path) -> list[Entry]:
+    """The rows of one experiment folder: of the results that it keeps, or one without numbers."""
+    return group((path, Results.read(path)) for path in results_of(folder)) or [unmeasured(folder)]
 
 
 def unmeasured(folder: Path) -> Entry:
     """The row of an experiment that was not tested yet."""
-    test = load_experiment(folder).config.data.test
+    config = load_experiment(folder).config
+    test = config.data.test
     dataset = Path(test.annotations).stem if isinstance(test, DatasetFiles) else test
-    return Entry(folder.resolve().name, dataset)
+    return Entry(folder.resolve().name, dataset, config.task, families=tuple(config.test.metrics))
+
+
+def table_of(entries: Sequence[Entry]) -> MetricTable:
+    """The metric table of the entries' task, with what their results hold beyond it.
+
+    Results may come from a newer version, or of a task whose module is not there: then the numbers are all that is
+    known.
+    """
+    try:
+        table = metric_table(entries[0].task, only_known=True)
+    except ConfigError:
+        table = MetricTable()
+    return table.extended(run.metrics for entry in entries for run in entry.runs)
 
 
 def conditions_of(results: Results) -> dict[str, Any]:
     """What the numbers hold under."""
     merged = {**results.provenance, **results.settings}
-    return {key: merged[key] for key in CONDITIONS if merged.get(key) is not None}
+    names = (*_rules(results.task).conditions, *CONDITIONS)
+    return {key: merged[key] for key in names if merged.get(key) is not None}
+
+
+def _rules(task: str) -> MetricTable:
+    try:
+        return metric_table(task, only_known=True)
+    except ConfigError:
+        return MetricTable()
 
 
 def labels(entries: Sequence[Entry]) -> list[str]:
@@ -95,10 +188,10 @@ def labels(entries: Sequence[Entry]) -> list[str]:
         unusual = deviations(entry, usual).items()
         details += [f"{key.split('.')[-1]}={_short(value)}" for key, value in unusual if key != "smoke" or not value]
         if shared[entry.experiment] > 1:
-            others = [other.changes for other in entries if other.experiment == entry.experiment and other is not entry]
+            others = [other.traits for other in entries if other.experiment == entry.experiment and other is not entry]
             details += [
                 f"{key}={_short(value)}"
-                for key, value in entry.changes.items()
+                for key, value in entry.traits.items()
                 if any(other.get(key) != value for other in others)
             ]
         names.append(f"{entry.experiment} ({', '.join(details)})" if details else entry.experiment)
@@ -134,24 +227,36 @@ def _short(value: Any) -> str:
     return text[:8] if re.fullmatch(r"[0-9a-f]{40,64}", text) else text
 
 
-def _lasting_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Changed settings (their new values) that make another experiment, seeds in paths made alike."""
-    lasting = {}
-    for key, pair in changes.items():
+def _traits(results: Results) -> dict[str, Any]:
+    """What makes another network, training or test, beside the conditions: results are pooled only if all agree.
+
+    Changed settings (their new values) with seeds in paths made alike, settings of the test, the experiment folder's
+    sources and our version; the last two are absent in results of early versions.
+    """
+    traits: dict[str, Any] = {}
+    for key, pair in results.changes.items():
         if key not in REPETITION_KEYS:
             value = pair[1] if isinstance(pair, list) and len(pair) == 2 else pair
-            lasting[key] = re.sub(r"seed[=_-]?\d+", "seed*", value) if isinstance(value, str) else value
-    return lasting
+            traits[key] = re.sub(r"seed[=_-]?\d+", "seed*", value) if isinstance(value, str) else value
+    changed = {key.rpartition(".")[2] for key in traits}
+    rules = _rules(results.task)
+    known = {*rules.conditions, *CONDITIONS, *rules.observations, *OF_ONE_RUN, *changed}
+    traits |= {key: value for key, value in results.settings.items() if key not in known}
+    versions = results.provenance.get("versions")
+    found = {
+        "sources": results.provenance.get("sources_sha256"),
+        "version": versions.get("cvpods_ext") if isinstance(versions, dict) else None,
+    }
+    return traits | {key: value for key, value in found.items() if value is not None}
 
 
-def _identity(results: Results) -> str:
-    parts = [results.experiment, results.dataset, conditions_of(results), _lasting_changes(results.changes)]
-    return json.dumps(parts, sort_keys=True, default=str)
+def _search(folders: Sequence[Path], name: str) -> tuple[list[Path], int]:
+    """Files called `name`, each once, and how many lie in folders of earlier runs, which are left out.
 
-
-def _search(folders: Sequence[Path], name: str) -> list[Path]:
-    """Files called `name`, each once; a path that already is such a file counts as found; hidden folders do not."""
+    A path that already is such a file counts as found; hidden folders do not.
+    """
     found: dict[Path, Path] = {}
+    set_aside = set()
     for folder in map(Path, folders):
         if folder.is_file():
             candidates = [folder] if folder.name == name else []
@@ -160,10 +265,9 @@ def _search(folders: Sequence[Path], name: str) -> list[Path]:
         else:
             raise ConfigError(f"{folder} is neither a folder nor a results.json.")
         for path in candidates:
-            if not any(part.startswith(".") for part in path.relative_to(folder).parts[:-1]):
+            parents = path.relative_to(folder).parts[:-1]
+            if any(part.startswith(SET_ASIDE) for part in parents):
+                set_aside.add(path.resolve())
+            elif not any(part.startswith(".") for part in parents):
                 found.setdefault(path.resolve(), path)
-    return list(found.values())
-
-
-def _read(paths: Iterable[Path]) -> Iterable[tuple[Path, Results]]:
-    return ((path, Results.read(path)) for path in paths)
+    return list(found.values()), len(set_aside)

@@ -1,24 +1,28 @@
 """One table, four renderings: terminal, Markdown, CSV, LaTeX.
 
-A cell holds what is shown and, for CSV, the exact number; `best` marks the winner of its column.
+A cell holds what is shown and, for CSV, the exact number; `best` marks the best of its column.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from cvpods_ext.evaluation.metric_table import Metric
+
 UNMEASURED = "-"
 NO_GROUND_TRUTH = "n/a"
-DIGITS = 1  # of a percentage; more would show noise
 
 
 @dataclass(frozen=True)
@@ -45,32 +49,94 @@ class Table:
             assert len(row) == len(self.header), f"{len(row)} cells under {len(self.header)} headers"
 
 
-def mark_best(rows: Sequence[Sequence[Cell]], columns: Sequence[int]) -> list[tuple[Cell, ...]]:
-    """Mark the largest value of each of `columns`, ties as they are shown; a column of one number has no winner."""
+def mark_best(rows: Sequence[Sequence[Cell]], metrics: Mapping[int, Metric]) -> list[tuple[Cell, ...]]:
+    """Mark the best value of each column of `metrics` (position -> metric), ties as they are shown.
+
+    The smallest of an error is the best. A column of one number has no winner.
+    """
     marked = [list(row) for row in rows]
-    for column in columns:
-        numbers = [row[column] for row in marked if row[column].value is not None]
-        if len(numbers) < 2:
+    for column, metric in metrics.items():
+        values = (row[column].value for row in marked)
+        shown = [None if value is None else round(value, metric.digits) for value in values]
+        numbers = [value for value in shown if value is not None]
+        if len(numbers) < 2 or metric.higher_is_better is None:
             continue
-        highest = max(round(cell.value, DIGITS) for cell in numbers if cell.value is not None)
-        for row in marked:
-            cell = row[column]
-            if cell.value is not None and round(cell.value, DIGITS) == highest:
-                row[column] = Cell(cell.text, cell.value, best=True)
+        best = max(numbers) if metric.higher_is_better else min(numbers)
+        for row, value in zip(marked, shown, strict=True):
+            row[column] = replace(row[column], best=value == best)
     return [tuple(row) for row in marked]
 
 
-def to_terminal(table: Table) -> RichTable:
-    """For a rich console; the best of a column is bold and green."""
+def to_terminal(table: Table, width: int) -> RichTable:
+    """For a rich console of `width` characters; the best of a column is bold and green.
+
+    Numbers keep their width. Names, which are long, are folded behind dots where the screen is narrow.
+    """
     rendered = RichTable(title=table.title, title_justify="left", caption_justify="left", header_style="bold")
+    rendered.box, rendered.padding, rendered.show_edge = SIMPLE, (0, 1, 0, 0), False
+    widths = [max(map(len, column)) for column in _texts(table)]
+    excess = _width(widths) - width
+    if excess > 0 and table.text_columns:
+        widths[0] = max(widths[0] - excess, _NARROWEST_NAME)
     for position, name in enumerate(table.header):
-        words = position < table.text_columns
-        rendered.add_column(name, justify="left" if words else "right", overflow="fold" if words else "ellipsis")
+        justify: Literal["left", "right"] = "left" if position < table.text_columns else "right"
+        rendered.add_column(escape(name), justify=justify, width=widths[position], overflow="fold")
     for row in table.rows:
-        rendered.add_row(*(f"[bold green]{escape(c.text)}[/]" if c.best else escape(c.text) for c in row))
+        texts = [escape(_folded(row[0].text, widths[0]) if table.text_columns else _shown(row[0]))]
+        texts += [escape(_shown(cell)) for cell in row[1:]]
+        rendered.add_row(*(f"[bold green]{text}[/]" if c.best else text for text, c in zip(texts, row, strict=True)))
     if table.notes:
         rendered.caption = escape("\n".join(table.notes))
     return rendered
+
+
+def fitted(table: Table, width: int) -> Table:
+    """The table with less text if it is wider than a screen of `width` characters.
+
+    What all names begin with is said once, below, and headings are abbreviated.
+    """
+    notes = list(table.notes)
+    if _width([max(map(len, column)) for column in _texts(table)]) <= width:
+        return table
+    header = tuple(name.replace("published ", "publ. ") for name in table.header)
+    names = [row[0].text.split(".") for row in table.rows]
+    words = zip(*(name[:-1] for name in names), strict=False)
+    shared = [column[0] for column in itertools.takewhile(lambda column: len(set(column)) == 1, words)]
+    rows = table.rows
+    if shared and len(names) > 1:
+        short = ("…" + ".".join(name[len(shared) :]) for name in names)
+        rows = tuple((replace(row[0], text=text), *row[1:]) for text, row in zip(short, rows, strict=True))
+        notes.insert(0, f"… stands for {'.'.join(shared)}.")
+    return replace(table, header=header, rows=rows, notes=tuple(notes))
+
+
+def _texts(table: Table) -> list[list[str]]:
+    """The lines of each column, header included; words are broken in headers, numbers before their range."""
+    columns = [name.split() if i >= table.text_columns else [name] for i, name in enumerate(table.header)]
+    for row in table.rows:
+        for column, cell in zip(columns, row, strict=True):
+            column += _shown(cell).split("\n")
+    return columns
+
+
+def _shown(cell: Cell) -> str:
+    """A number and its range in brackets below each other, anything else in one line."""
+    return cell.text.replace(" [", "\n[") if cell.value is not None else cell.text
+
+
+def _folded(name: str, width: int) -> str:
+    """A name in lines of at most `width` characters if dots, underscores and spaces allow it."""
+    lines = [""]
+    for part in re.findall(r"[^._ ]*[._ ]*", name):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def _width(widths: Sequence[int]) -> int:
+    """Of a whole table: columns are two characters apart."""
+    return sum(widths) + 2 * len(widths)
 
 
 def to_markdown(table: Table) -> str:
@@ -90,10 +156,20 @@ def to_csv(table: Table) -> str:
     """Exact numbers, one row a record; the title is a first column, so that several tables can be concatenated."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("table", *table.header))
+    writer.writerow(("table", *map(_escape_csv, table.header)))
     for row in table.rows:
-        writer.writerow((table.title, *(c.text if c.value is None else repr(c.value) for c in row)))
+        cells = (_escape_csv(cell.text) if cell.value is None else repr(cell.value) for cell in row)
+        writer.writerow((_escape_csv(table.title), *cells))
     return out.getvalue()
+
+
+def _escape_csv(text: str) -> str:
+    """Text that a spreadsheet would take for a formula gets a quote in front, since names come from files of others.
+
+    A carriage return, which a reader may take for the end of a row, becomes a space.
+    """
+    formula = text.startswith(_FORMULA) and text != UNMEASURED
+    return ("'" + text if formula else text).replace("\r", " ")
 
 
 def to_latex(table: Table) -> str:
@@ -119,6 +195,8 @@ def to_latex(table: Table) -> str:
 
 RENDERERS: dict[str, Callable[[Table], str]] = {"markdown": to_markdown, "csv": to_csv, "latex": to_latex}
 
+_NARROWEST_NAME = 12
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _LATEX = {
     **{character: "\\" + character for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -138,6 +216,6 @@ def _escape_markdown(text: str) -> str:
 
 def print_tables(tables: Sequence[Table]) -> None:
     """Show tables on stdout; into a pipe they keep their full width."""
-    out = Console(width=None if sys.stdout.isatty() else 240)
+    out = Console() if sys.stdout.isatty() else Console(width=240)
     for table in tables:
-        out.print(to_terminal(table))
+        out.print(to_terminal(fitted(table, out.width), out.width))

@@ -1,6 +1,8 @@
+import shutil
+
 import pytest
 
-from cvpods_ext.config.experiment import load_experiment
+from cvpods_ext.config.experiment import load_experiment, sources_sha256
 from cvpods_ext.errors import ConfigError
 
 CONFIG = """
@@ -65,3 +67,29 @@ def test_a_bad_key_names_the_file(folder):
     (folder / "config.py").write_text(CONFIG.replace("lr=", "learning_rate="))
     with pytest.raises(ConfigError, match=r"config\.py: unknown config key 'schedule.learning_rate'"):
         load_experiment(folder)
+
+
+def test_the_digest_of_the_sources_changes_with_every_python_file_and_with_nothing_else(folder):
+    before = sources_sha256(folder)
+    load_experiment(folder).build_model()  # leaves compiled files
+    (folder / "README.md").write_text("words")
+    for aside in ("outputs", ".hidden"):
+        (folder / aside).mkdir()
+        (folder / aside / "net.py").write_text("copy = 1\n")
+    assert sources_sha256(folder) == before
+    seen = {before}
+    for name in ("config.py", "net.py", "helper.py"):
+        with open(folder / name, "a") as file:
+            file.write("# another\n")
+        seen.add(sources_sha256(folder))
+    (folder / "more").mkdir()
+    (folder / "more" / "part.py").touch()
+    seen.add(sources_sha256(folder))
+    (folder / "more" / "part.py").rename(folder / "more" / "other.py")
+    seen.add(sources_sha256(folder))
+    assert len(seen) == 6
+
+
+def test_the_digest_of_the_sources_is_the_same_in_another_place(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    assert sources_sha256(tmp_path / "copy") == sources_sha256(folder)

@@ -24,10 +24,11 @@ def experiment(tmp_path):
 def test_a_card_shows_changes_measured_and_published_numbers(experiment):
     text = card.render(experiment)
     assert "| data.sampler | uniform | repeat_factor |" in text
+    assert "| metrics |  | AP | AP50 | AP75 | APs | APm | APl | APr | APc | APf |" in text
     assert "| segm | measured | 22.0 | - | - | - | - | - | n/a | - | - |" in text
     assert "| segm | published | 22.5 | 35.0 |" in text
     assert "seed 0" in text
-    assert "100 images" in text
+    assert "images 100" in text
 
 
 def test_prose_around_the_block_survives_and_a_second_run_changes_nothing(experiment):

@@ -22,7 +22,7 @@ def gt(playground):
 
 @pytest.fixture(scope="module")
 def found(playground, gt):
-    return candidates(collect([playground]), gt, "segm")
+    return candidates(collect([playground]).entries, gt, "segm")
 
 
 def numbers(text):
@@ -82,21 +82,21 @@ def test_an_unknown_reference_is_refused(found):
 
 
 def test_detections_are_found_beside_the_results_or_in_outputs(playground, tmp_path):
-    good = collect([playground / "good"])[0]
+    good = collect([playground / "good"]).entries[0]
     assert shards_of(good) == [playground / "good" / "outputs" / "inference" / "lvis_box_val"]
     shutil.copytree(playground / "good" / "outputs", tmp_path / "seed0")
     shutil.copy(playground / "good" / "results.json", tmp_path / "seed0")
-    assert shards_of(collect([tmp_path])[0]) == [tmp_path / "seed0" / "inference" / "lvis_box_val"]
+    assert shards_of(collect([tmp_path]).entries[0]) == [tmp_path / "seed0" / "inference" / "lvis_box_val"]
 
 
 def test_what_was_measured_on_other_annotations_is_left_out_with_a_warning(playground, gt, tmp_path, caplog):
     shutil.copytree(playground / "good", tmp_path / "good")
     path = tmp_path / "good" / "results.json"
     path.write_text(path.read_text().replace(gt.sha256, "0" * 64))
-    assert candidates(collect([tmp_path]), gt, "segm") == []
+    assert candidates(collect([tmp_path]).entries, gt, "segm") == []
     assert "measured on other annotations" in caplog.text
     shutil.rmtree(tmp_path / "good" / "outputs")
-    assert candidates(collect([tmp_path]), gt, "segm") == []
+    assert candidates(collect([tmp_path]).entries, gt, "segm") == []
     assert "no detections on disk" in caplog.text
 
 

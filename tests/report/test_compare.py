@@ -21,7 +21,7 @@ def texts(table):
 def test_measured_and_published_numbers_stand_in_columns_of_their_own(tmp_path):
     write_results(tmp_path / "1", PUBLISHED, {"AP": 18.04, "APr": 1.5, "APc": 15.0, "APf": 28.0})
     write_results(tmp_path / "2", "mine", {"AP": 17.0, "APr": None, "APc": 15.0, "APf": 29.0})
-    (table,) = tables(collect([tmp_path]), ["segm"])
+    (table,) = tables(collect([tmp_path]).entries, ["segm"])
     assert table.header == (
         *("experiment", "AP", "APr", "APc", "APf"),
         *("published AP", "published APr", "published APc", "published APf"),
@@ -41,23 +41,23 @@ def test_measured_and_published_numbers_stand_in_columns_of_their_own(tmp_path):
 def test_several_seeds_show_mean_and_range(tmp_path):
     for seed, value in enumerate((10.0, 12.0, 14.6)):
         write_results(tmp_path / str(seed), "a", {"AP": value, "APr": None}, seed=seed)
-    (table,) = tables(collect([tmp_path]), metrics=["AP", "APr", "AR"])
-    assert table.header == ("experiment", "runs", "AP", "APr", "AR")
-    assert texts(table) == [["a", "3", "12.2 [10.0, 14.6]", "n/a", "-"]]
+    (table,) = tables(collect([tmp_path]).entries, metrics=["AP", "APr", "AR"])
+    assert table.header == ("experiment", "runs (seeds)", "AP", "APr", "AR")
+    assert texts(table) == [["a", "3 (0-2)", "12.2 [10.0, 14.6]", "n/a", "-"]]
     assert table.rows[0][2].value == pytest.approx(12.2)
 
 
 def test_an_untested_experiment_has_dashes_beside_what_was_published(tmp_path):
     write_experiment(tmp_path / PUBLISHED)
-    bbox, segm = tables(collect([tmp_path]))
+    bbox, segm = tables(collect([tmp_path]).entries)
     assert texts(segm) == [[PUBLISHED, "-", "-", "-", "-", "18.3", "1.0", "15.6", "28.9"]]
     assert bbox.title == "lvis_v1_val bbox"
 
 
 def test_another_limit_than_the_published_one_is_pointed_out(tmp_path):
     write_results(tmp_path, PUBLISHED, {"AP": 18.0}, max_detections=1000)
-    (table,) = tables(collect([tmp_path]), ["segm"])
-    assert any("measured with 1000 detections per image, published with 300" in note for note in table.notes)
+    (table,) = tables(collect([tmp_path]).entries, ["segm"])
+    assert any("measured with max detections 1000, published with 300" in note for note in table.notes)
 
 
 def test_the_row_that_was_published_with_another_limit_says_so():
@@ -68,22 +68,22 @@ def test_the_row_that_was_published_with_another_limit_says_so():
         "mine",
     ]
     (table,) = tables([Entry(name, "lvis_v1_val") for name in names], ["segm"], ["AP"])
-    assert [row[0] for row in texts(table)] == [f"{names[0]} (published with 1000 detections)", *names[1:]]
+    assert [row[0] for row in texts(table)] == [f"{names[0]} (published with max detections 1000)", *names[1:]]
 
 
 def test_data_sets_are_never_mixed_and_coco_shows_sizes(tmp_path):
     write_results(tmp_path / "1", "a", {"AP": 18.0, "APr": 1.0})
     sizes = {"AP": 40.0, "APs": 20.0, "APm": 40.0, "APl": 60.0, "APr": None, "APc": None, "APf": None}
     write_results(tmp_path / "2", "a", sizes, dataset="coco_2017_val")
-    coco, lvis = tables(collect([tmp_path]))
+    coco, lvis = tables(collect([tmp_path]).entries)
     assert (coco.title, lvis.title) == ("coco_2017_val segm", "lvis_v1_val segm")
     assert coco.header == ("experiment", "AP", "APs", "APm", "APl")
 
 
 def test_an_unknown_metric_is_refused(tmp_path):
     write_results(tmp_path, "a", {"AP": 18.0})
-    with pytest.raises(ConfigError, match=r"unknown metrics \['AP60'\]"):
-        tables(collect([tmp_path]), metrics=["AP60"])
+    with pytest.raises(ConfigError, match="unknown metric 'AP60': did you mean 'AP50'"):
+        tables(collect([tmp_path]).entries, metrics=["AP60"])
 
 
 def run_compare(*arguments):

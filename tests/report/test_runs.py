@@ -4,7 +4,9 @@ import pytest
 from results_files import write_experiment, write_results
 
 from cvpods_ext.errors import ConfigError, DataError
-from cvpods_ext.report.runs import collect, comparable, labels
+from cvpods_ext.evaluation.results import Results
+from cvpods_ext.report.compare import runs_and_seeds, tables
+from cvpods_ext.report.runs import Entry, collect, comparable, labels, measured_or_not
 
 
 def test_runs_that_differ_in_the_seed_are_one_row(tmp_path):
@@ -15,7 +17,7 @@ def test_runs_that_differ_in_the_seed_are_one_row(tmp_path):
             "model.init": ["none", f"../trunk/seed{seed}/model.pth"],
         }
         write_results(tmp_path / "a" / f"seed{seed}", "a", {"AP": 10.0 + seed}, seed=seed, changes=changes)
-    (entry,) = collect([tmp_path])
+    (entry,) = collect([tmp_path]).entries
     assert len(entry.runs) == 3
     assert entry.values("segm", "AP") == [10.0, 11.0, 12.0]
 
@@ -23,14 +25,14 @@ def test_runs_that_differ_in_the_seed_are_one_row(tmp_path):
 def test_the_same_weights_tested_twice_count_once(tmp_path):
     write_results(tmp_path / "1", "a", {"AP": 10.0})
     write_results(tmp_path / "2", "a", {"AP": 11.0})
-    (entry,) = collect([tmp_path])
+    (entry,) = collect([tmp_path]).entries
     assert entry.values("segm", "AP") == [11.0]
 
 
 def test_another_setting_makes_another_row_with_the_difference_in_its_name(tmp_path):
     write_results(tmp_path / "1", "a", {"AP": 10.0}, changes={"schedule.lr": [0.02, 0.01]})
     write_results(tmp_path / "2", "a", {"AP": 11.0}, changes={"schedule.lr": [0.02, 0.04]}, weights_sha256="other")
-    assert labels(collect([tmp_path])) == ["a (schedule.lr=0.01)", "a (schedule.lr=0.04)"]
+    assert labels(collect([tmp_path]).entries) == ["a (schedule.lr=0.01)", "a (schedule.lr=0.04)"]
 
 
 def test_rows_under_other_conditions_say_so_and_do_not_compete(tmp_path):
@@ -39,7 +41,7 @@ def test_rows_under_other_conditions_say_so_and_do_not_compete(tmp_path):
     write_results(tmp_path / "c", "c", {"AP": 90.0}, max_detections=1000)
     write_results(tmp_path / "d", "d", {"AP": 90.0}, smoke=True)
     write_results(tmp_path / "e", "e", {"AP": 90.0}, data_sha256="e" * 64)
-    entries = collect([tmp_path])
+    entries = collect([tmp_path]).entries
     assert labels(entries) == ["a", "b", "c (max_detections=1000)", "d (smoke)", "e (data_sha256=eeeeeeee)"]
     assert comparable(entries) == [True, True, False, False, False]
 
@@ -47,7 +49,7 @@ def test_rows_under_other_conditions_say_so_and_do_not_compete(tmp_path):
 def test_rows_that_nothing_distinguishes_are_named_by_their_folder(tmp_path):
     write_results(tmp_path / "x", "a", {"AP": 1.0}, evaluator="hotcoco", protocol="lvis")
     write_results(tmp_path / "y", "a", {"AP": 2.0}, changes={"new": [1, 2]}, weights_sha256="w", protocol="lvis")
-    names = labels(collect([tmp_path]))
+    names = labels(collect([tmp_path]).entries)
     assert len(set(names)) == 2
 
 
@@ -55,14 +57,14 @@ def test_untested_experiments_are_listed_and_hidden_folders_are_not(tmp_path):
     write_experiment(tmp_path / "untested")
     write_results(tmp_path / "tested", "tested", {"AP": 1.0})
     write_results(tmp_path / ".trash", "old", {"AP": 1.0})
-    entries = collect([tmp_path])
+    entries = collect([tmp_path]).entries
     assert [(entry.experiment, len(entry.runs)) for entry in entries] == [("tested", 1), ("untested", 0)]
     assert entries[1].dataset == "lvis_v1_val"
 
 
 def test_a_file_can_be_named_itself_and_is_counted_once(tmp_path):
     path = write_results(tmp_path / "a", "a", {"AP": 1.0})
-    (entry,) = collect([path, tmp_path])
+    (entry,) = collect([path, tmp_path]).entries
     assert len(entry.runs) == 1
 
 
@@ -79,4 +81,76 @@ def test_nothing_found_and_broken_files_are_answered_with_what_to_do(tmp_path):
 def test_a_smoke_run_is_called_one_even_among_its_like(tmp_path):
     for name in ("a", "b"):
         write_results(tmp_path / name, name, {"AP": 10.0}, smoke=True)
-    assert labels(collect([tmp_path])) == ["a (smoke)", "b (smoke)"]
+    assert labels(collect([tmp_path]).entries) == ["a (smoke)", "b (smoke)"]
+
+
+def write_run(folder, seed=0, **provenance):
+    made = {"seed": seed, "sources_sha256": "a" * 64, "versions": {"cvpods_ext": "0.1.0"}, **provenance}
+    results = Results(
+        experiment="a",
+        dataset="d",
+        metrics={"segm": {"AP": provenance.get("ap", 10.0)}},
+        settings={"weights_sha256": f"{folder}", "images": 5, "boxes_outside_their_image": seed},
+        provenance=made,
+    )
+    folder.mkdir(parents=True)
+    results.write(folder / "results.json")
+
+
+@pytest.mark.parametrize(
+    "other", [{"sources_sha256": "b" * 64}, {"versions": {"cvpods_ext": "0.2.0"}}, {"data_sha256": "e" * 64}]
+)
+def test_another_network_version_or_data_set_is_not_another_seed(other, tmp_path):
+    write_run(tmp_path / "1", seed=0)
+    write_run(tmp_path / "2", seed=1)
+    assert len(collect([tmp_path]).entries) == 1
+    write_run(tmp_path / "3", seed=2, **other)
+    entries = collect([tmp_path]).entries
+    assert [entry.seeds for entry in entries] == [[0, 1], [2]]
+    assert len(set(labels(entries))) == 2
+
+
+def test_another_setting_of_the_test_is_not_another_seed(tmp_path):
+    write_results(tmp_path / "1", "a", {"AP": 10.0}, score_threshold=0.1)
+    write_results(tmp_path / "2", "a", {"AP": 11.0}, score_threshold=0.2, seed=1)
+    assert labels(collect([tmp_path]).entries) == ["a (score_threshold=0.1)", "a (score_threshold=0.2)"]
+
+
+def test_of_equal_seeds_the_newest_counts_and_the_table_says_so(tmp_path):
+    write_run(tmp_path / "z", date="2026-01-01T00:00:00+00:00", ap=1.0)
+    write_run(tmp_path / "y", date="2026-03-01T00:00:00+00:00", ap=3.0)
+    write_run(tmp_path / "x", date="2026-02-01T00:00:00+00:00", ap=2.0)
+    (entry,) = collect([tmp_path]).entries
+    assert (entry.values("segm", "AP"), entry.superseded) == ([3.0], 2)
+    (table,) = tables([entry])
+    assert "a: 2 older results of the same seed left out, the newest counts" in table.notes
+
+
+def test_runs_that_were_set_aside_are_left_out_and_counted(tmp_path):
+    write_run(tmp_path / "outputs")
+    write_run(tmp_path / "outputs" / "previous-1", ap=99.0)
+    write_run(tmp_path / "outputs" / "previous-2", seed=1, ap=99.0)
+    found = collect([tmp_path])
+    assert [entry.values("segm", "AP") for entry in found.entries] == [[10.0]]
+    (table,) = tables(found.entries, notes=found.notes)
+    assert "2 results of earlier runs, set aside in previous-* folders, left out" in table.notes
+    (earlier,) = collect([tmp_path / "outputs" / "previous-1"]).entries
+    assert earlier.values("segm", "AP") == [99.0], "whoever names such a folder gets it"
+
+
+def test_seeds_are_named_in_brief():
+    runs = [Results(experiment="a", dataset="d", metrics={}, provenance={"seed": seed}) for seed in (3, 0, 1, 2, 7)]
+    assert runs_and_seeds(Entry("a", "d", runs=tuple(runs[:4]))) == "4 (0-3)"
+    assert runs_and_seeds(Entry("a", "d", runs=tuple(runs))) == "5 (0, 1, 2, 3, 7)"
+    assert runs_and_seeds(Entry("a", "d")) == "-"
+
+
+def test_an_experiment_keeps_its_results_beside_its_config(tmp_path):
+    folder = write_experiment(tmp_path / "a")
+    assert measured_or_not(folder)[0].runs == ()
+    write_results(folder, "a", {"AP": 1.0})
+    for seed in (1, 2):
+        write_results(folder / "results" / f"seed{seed}", "a", {"AP": 1.0}, seed=seed)
+    write_results(folder / "outputs" / "seed3", "a", {"AP": 1.0}, seed=3)
+    (entry,) = measured_or_not(folder)
+    assert entry.seeds == [0, 1, 2]

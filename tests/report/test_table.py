@@ -6,7 +6,19 @@ import io
 import pytest
 from rich.console import Console
 
-from cvpods_ext.report.table import Cell, Table, mark_best, to_csv, to_latex, to_markdown, to_terminal
+from cvpods_ext.evaluation.metric_table import Metric
+from cvpods_ext.report.table import (
+    Cell,
+    Table,
+    fitted,
+    mark_best,
+    to_csv,
+    to_latex,
+    to_markdown,
+    to_terminal,
+)
+
+AP = Metric(name="AP", description="average precision")
 
 
 @pytest.fixture
@@ -48,7 +60,7 @@ def test_latex_escapes_what_latex_would_read(table):
 
 def test_the_terminal_shows_brackets_instead_of_reading_them_as_style(table):
     out = Console(width=100, file=io.StringIO(), record=True)
-    out.print(to_terminal(table))
+    out.print(to_terminal(table, 100))
     shown = out.export_text()
     assert "a_b|c [x]" in shown
     assert "n/a" in shown
@@ -61,11 +73,63 @@ def test_the_best_is_marked_with_ties_as_shown_and_never_alone():
         (Cell("y"), Cell("1.0", 1.0), Cell("-")),
         (Cell("z"), Cell("0.9", 0.9), Cell("n/a")),
     ]
-    marked = mark_best(rows, [1, 2])
+    marked = mark_best(rows, {1: AP, 2: AP})
     assert [row[1].best for row in marked] == [True, True, False]
     assert [row[2].best for row in marked] == [False, False, False]
 
 
-def test_negative_numbers_can_win():
-    marked = mark_best([(Cell("-2.0", -2.0),), (Cell("-1.0", -1.0),)], [0])
+def test_negative_numbers_can_be_the_best():
+    marked = mark_best([(Cell("-2.0", -2.0),), (Cell("-1.0", -1.0),)], {0: AP})
     assert [row[0].best for row in marked] == [False, True]
+
+
+def test_the_smallest_error_is_the_best_and_an_unknown_metric_has_none():
+    rows = [(Cell("2.0", 2.0), Cell("2.0", 2.0)), (Cell("1.04", 1.04), Cell("1.0", 1.0)), (Cell("1.0", 1.0), Cell("-"))]
+    error = Metric(name="ECE", description="an error", higher_is_better=False)
+    strange = Metric(name="new", description="of another version", higher_is_better=None)
+    marked = mark_best(rows, {0: error, 1: strange})
+    assert [row[0].best for row in marked] == [False, True, True], "1.04 and 1.0 are shown alike"
+    assert not any(row[1].best for row in marked)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_text_that_a_spreadsheet_would_run_is_escaped_in_csv(start):
+    cells = (Cell(f"{start}cmd()"), Cell("-1.0", -1.0)), (Cell("-"), Cell("-"))
+    table = Table(f"{start}title", ("name", "AP"), cells)
+    rows = list(csv.reader(io.StringIO(to_csv(table))))
+    kept = start.replace("\r", " ")
+    assert rows[1] == [f"'{kept}title", f"'{kept}cmd()", "-1.0"], "a number stays a number"
+    assert rows[2][1:] == ["-", "-"], "what was not measured stays readable"
+
+
+def test_what_all_names_begin_with_is_said_once_where_the_screen_is_narrow():
+    names = ("mask.res50.a", "mask.res50.b.c")
+    table = Table("t", ("experiment", "published AP"), tuple((Cell(name), Cell("1.0", 1.0)) for name in names))
+    short = fitted(table, width=20)
+    assert [row[0].text for row in short.rows] == ["…a", "…b.c"]
+    assert short.header == ("experiment", "publ. AP")
+    assert short.notes == ("… stands for mask.res50.",)
+    assert fitted(table, width=40) == table
+    for untouched in (("one.two",), ("alpha", "beta"), ("a.b", "a")):
+        table = Table("t", ("experiment",), tuple((Cell(name),) for name in untouched))
+        assert fitted(table, width=1) == table
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_no_number_is_cut_on_a_narrow_screen(width):
+    cell = Cell("25.8 [25.6, 26.1]", 25.8)
+    rows = tuple((Cell(f"mask_rcnn.narrow.fpn64.box.96.rfs.{name}"), Cell("3 (0-2)"), *[cell] * 4) for name in "ab")
+    out = Console(width=width, file=io.StringIO())
+    table = Table("t", ("experiment", "runs (seeds)", *"ABCD"), rows)
+    out.print(to_terminal(fitted(table, width), width))
+    lines = out.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert sum(line.count("25.8") for line in lines) == sum(line.count("[25.6, 26.1]") for line in lines) == 8
+
+
+def test_names_are_folded_behind_dots():
+    rows = tuple((Cell(name), Cell("-")) for name in ("mask_rcnn.res50.fpn.lvisv1.multiscale.rfs.1x", "other"))
+    out = Console(width=30, file=io.StringIO())
+    out.print(to_terminal(Table("t", ("experiment", "AP"), rows), 30))
+    lines = [line.strip(" -") for line in out.file.getvalue().splitlines()]
+    assert lines[3:] == ["mask_rcnn.res50.fpn.", "lvisv1.multiscale.rfs.1x", "other"]

@@ -138,4 +138,8 @@ def _families() -> Iterable[Family]:
             yield build(name, matched)
 
 
-METRICS = MetricTable(families=tuple(_families()), conditions=("protocol", "max_detections"))
+METRICS = MetricTable(
+    families=tuple(_families()),
+    conditions=("protocol", "max_detections"),
+    observations=("boxes_outside_their_image", "images_without_detections", "detections_cut_per_image"),
+)
