@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cvpods_ext.config import changes
-from cvpods_ext.config.experiment import Experiment
+from cvpods_ext.config.experiment import Experiment, sources_sha256
 from cvpods_ext.config.override import fingerprint
 from cvpods_ext.engine.infer import predictions_of
 from cvpods_ext.evaluation.results import Results
@@ -39,6 +39,7 @@ def evaluate(
         provenance={
             "commit": commit(),
             "config_sha256": fingerprint(config),
+            "sources_sha256": sources_sha256(experiment.folder),
             "data_sha256": task.test_set_sha256(experiment),
             "seed": config.seed,
             "weights": weights.name,
@@ -89,12 +90,12 @@ def evaluate_imported(experiment: Experiment, source: Path) -> tuple[Results, Pa
 
 
 def families_to_test(experiment: Experiment) -> tuple[str, ...]:
-    """The families of the metric table that `test.metrics` names, all of the table if it names none.
+    """The families of the metric table that `test.metrics` names, those of the official protocol if it names none.
 
     Raises ConfigError for one that the task does not know.
     """
     table = find(experiment.config.task).metrics
-    return tuple(table.family(name).name for name in experiment.config.test.metrics) or table.names
+    return tuple(table.family(name).name for name in experiment.config.test.metrics) or table.default
 
 
 def _now() -> str:

@@ -12,8 +12,6 @@ from typing import Any
 from cvpods_ext.errors import DataError
 from cvpods_ext.runtime.files import write_json
 
-METRIC_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf", "AR", "ARs", "ARm", "ARl")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Results:

@@ -15,13 +15,18 @@ from cvpods_ext.config.schema import DatasetFiles
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.evaluation.metric_table import MetricTable
 from cvpods_ext.evaluation.results import Results
+from cvpods_ext.tasks.task import metric_table
 
 # Beside the conditions of the task: what a number depends on in every task.
 CONDITIONS = ("images", "data_sha256", "smoke")
 # Config keys and settings that distinguish repetitions, not experiments.
 REPETITION_KEYS = ("seed", "output")
 OF_ONE_RUN = ("weights_sha256",)
-SET_ASIDE = "previous-"  # folders of earlier runs, which a new run in the same place moved there
+# Folders, by the start of their names, whose results are no result of the experiment; whoever names one gets it.
+LEFT_OUT = {
+    "previous-": "of earlier runs, which later ones set aside in previous-* folders",
+    "iter_": "of tests during training, in tests/iter_* folders",
+}
 
 
 @dataclass(frozen=True)
@@ -56,27 +61,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Found:
-    """The rows found in some folders, and how many results of earlier runs were left out."""
+    """The rows found in some folders, and how many results were left out, by the keys of LEFT_OUT."""
 
     entries: list[Entry]
-    set_aside: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def notes(self) -> list[str]:
         """What a reader of a table of these rows must know about the search."""
-        if not self.set_aside:
-            return []
-        results = "1 result" if self.set_aside == 1 else f"{self.set_aside} results"
-        return [f"{results} of earlier runs, set aside in {SET_ASIDE}* folders, left out"]
-
-
-def metric_table(task: str, only_known: bool) -> MetricTable:
-    """The metric table of a task."""
-    if task != "detection":
-        raise ConfigError(f"unknown task {task!r}")
-    from cvpods_ext.evaluation.detection.metrics import METRICS
-
-    return METRICS
+        counts = {kind: "1 result" if n == 1 else f"{n} results" for kind, n in self.left_out.items()}
+        return [f"{count} {LEFT_OUT[kind]} left out" for kind, count in counts.items()]
 
 
 def collect(folders: Sequence[Path]) -> Found:
@@ -84,7 +78,7 @@ def collect(folders: Sequence[Path]) -> Found:
 
     ConfigError if a folder is missing or holds neither results nor experiments.
     """
-    paths, set_aside = _search(folders, "results.json")
+    paths, left_out = _search(folders, "results.json")
     entries = group((path, Results.read(path)) for path in paths)
     measured = {entry.experiment for entry in entries}
     for config in _search(folders, "config.py")[0]:
@@ -95,7 +89,7 @@ def collect(folders: Sequence[Path]) -> Found:
         raise ConfigError(
             f"no results.json and no experiment folder in {listed}. Run pods_test in an experiment folder."
         )
-    return Found(entries, set_aside)
+    return Found(entries, left_out)
 
 
 def group(found: Iterable[tuple[Path, Results]]) -> list[Entry]:
@@ -250,13 +244,13 @@ def _traits(results: Results) -> dict[str, Any]:
     return traits | {key: value for key, value in found.items() if value is not None}
 
 
-def _search(folders: Sequence[Path], name: str) -> tuple[list[Path], int]:
-    """Files called `name`, each once, and how many lie in folders of earlier runs, which are left out.
+def _search(folders: Sequence[Path], name: str) -> tuple[list[Path], dict[str, int]]:
+    """Files called `name`, each once, and how many lie in folders of LEFT_OUT, by its keys.
 
     A path that already is such a file counts as found; hidden folders do not.
     """
     found: dict[Path, Path] = {}
-    set_aside = set()
+    left_out: dict[Path, str] = {}
     for folder in map(Path, folders):
         if folder.is_file():
             candidates = [folder] if folder.name == name else []
@@ -266,8 +260,8 @@ def _search(folders: Sequence[Path], name: str) -> tuple[list[Path], int]:
             raise ConfigError(f"{folder} is neither a folder nor a results.json.")
         for path in candidates:
             parents = path.relative_to(folder).parts[:-1]
-            if any(part.startswith(SET_ASIDE) for part in parents):
-                set_aside.add(path.resolve())
+            if kinds := [kind for kind in LEFT_OUT if any(part.startswith(kind) for part in parents)]:
+                left_out[path.resolve()] = kinds[0]
             elif not any(part.startswith(".") for part in parents):
                 found.setdefault(path.resolve(), path)
-    return list(found.values()), len(set_aside)
+    return list(found.values()), dict(Counter(left_out.values()))

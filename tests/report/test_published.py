@@ -5,7 +5,7 @@ import json
 import pytest
 from shared import shared
 
-from cvpods_ext.evaluation.results import METRIC_NAMES
+from cvpods_ext.evaluation.detection import METRICS
 from cvpods_ext.report import published
 
 LVIS_CARDS = "mask_rcnn.res50.fpn.lvis"
@@ -20,7 +20,7 @@ def test_every_record_has_a_source_and_known_metrics():
             for task, metrics in record.metrics.items():
                 assert metrics
                 if task in ("bbox", "segm"):
-                    assert set(metrics) <= set(METRIC_NAMES)
+                    assert set(metrics) <= set(METRICS.family(task).names)
                 assert all(0 <= value <= 100 for value in metrics.values())
 
 

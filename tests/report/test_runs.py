@@ -133,9 +133,30 @@ def test_runs_that_were_set_aside_are_left_out_and_counted(tmp_path):
     found = collect([tmp_path])
     assert [entry.values("segm", "AP") for entry in found.entries] == [[10.0]]
     (table,) = tables(found.entries, notes=found.notes)
-    assert "2 results of earlier runs, set aside in previous-* folders, left out" in table.notes
+    assert "2 results of earlier runs, which later ones set aside in previous-* folders left out" in table.notes
     (earlier,) = collect([tmp_path / "outputs" / "previous-1"]).entries
     assert earlier.values("segm", "AP") == [99.0], "whoever names such a folder gets it"
+
+
+def test_tests_during_training_are_no_seeds(tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "a" / "outputs" / "tests" / "iter_0000010", ap=1.0, date="2027")
+    found = collect([tmp_path])
+    assert [entry.values("segm", "AP") for entry in found.entries] == [[10.0]]
+    assert found.notes == ["1 result of tests during training, in tests/iter_* folders left out"]
+
+
+def test_results_of_a_task_that_is_not_there_are_shown_with_their_own_names(tmp_path):
+    for name, value in (("a", 1.0), ("b", 2.0)):
+        folder = tmp_path / name
+        folder.mkdir()
+        metrics = {"depth": {"rmse": value}}
+        Results(experiment=name, dataset="d", task="somewhere.depth", metrics=metrics).write(folder / "results.json")
+    (table,) = tables(collect([tmp_path]).entries)
+    assert table.header == ("experiment", "rmse")
+    assert [row[1].text for row in table.rows] == ["1.0", "2.0"]
+    assert not any(cell.best for row in table.rows for cell in row), "nobody knows whether less is better"
+    assert any("unknown to this version" in note for note in table.notes)
 
 
 def test_seeds_are_named_in_brief():
