@@ -59,7 +59,7 @@ class ResilientLoader:
 
 
 def _ignore_ended_children() -> None:
-    """Undo the handler by which torch raises for a dead reader wherever the main thread is, even inside a step.
+    """Undo the handler by which torch raises for a dead loader process wherever the main thread is, even inside a step.
 
     The loader finds the death by itself when it waits for a batch.
     """

@@ -17,6 +17,7 @@ from torch import nn
 
 from cvpods_ext.config.experiment import Experiment
 from cvpods_ext.engine.checkpoint import CheckpointFolder
+from cvpods_ext.engine.identity import identity
 from cvpods_ext.errors import WeightsError
 from cvpods_ext.modeling.losses.base import ClassificationLoss
 from cvpods_ext.modeling.weights.load import load_into
@@ -54,7 +55,7 @@ def predictions_of(experiment: Experiment, folder: Path | None = None) -> Predic
 
 
 def test_settings(experiment: Experiment, weights: Path) -> dict[str, Any]:
-    """Everything that decides predictions; those made with other settings are not mixed with these."""
+    """What results.json says about a test, see `engine.identity` for all that decides predictions."""
     config = experiment.config
     return {
         "weights_sha256": sha256_of(weights),
@@ -65,24 +66,31 @@ def test_settings(experiment: Experiment, weights: Path) -> dict[str, Any]:
 
 
 def infer(device: torch.device, experiment: Experiment, weights: Path, settings: dict[str, Any]) -> None:
-    """Write this process's share of the predictions; images that are completed on disk are skipped."""
+    """Write this process's share of the predictions; images that are completed on disk are skipped.
+
+    Predictions of another test in the same folder (see `engine.identity`) are removed when all new ones are written.
+    """
     task, predictions = find(experiment.config.task), predictions_of(experiment)
     model = experiment.build_model()
     _load_all(model, weights, experiment.config.test.ema)
+    made_with = identity(experiment, model, settings["weights_sha256"])
+    earlier = predictions.folder.with_name(f"previous-{predictions.folder.name}")
     if dist.is_main():
-        _drop_other_settings(predictions, settings)  # not before the weights are known to fit
+        _set_others_aside(predictions, made_with, earlier)
     dist.barrier()
     model.to(device).eval()
     batches = task.test_batches(experiment, dist.rank(), dist.world_size(), done=predictions.completed())
     shown = track(batches, "testing", disable=not dist.is_main())
     with (
         predictions.evaluated_beside(len(batches)) if dist.is_main() else nullcontext(),
-        predictions.writer(dist.rank(), settings) as writer,
+        predictions.writer(dist.rank(), made_with) as writer,
     ):
         for prediction in predict(task, model, shown, device):
             writer.add(prediction)
     # The evaluation follows in one process; the others end here instead of waiting for it.
     dist.barrier()
+    if dist.is_main():
+        shutil.rmtree(earlier, ignore_errors=True)
 
 
 def predict(task: Task, model: nn.Module, batches: Iterable[Batch], device: torch.device) -> Iterator[Any]:
@@ -134,8 +142,9 @@ def _load_all(model: nn.Module, weights: Path, ema: bool) -> None:
         )
 
 
-def _drop_other_settings(predictions: Predictions, settings: Mapping[str, Any]) -> None:
-    """Remove what an earlier test with other weights or options wrote."""
-    if any(found != settings for found in predictions.settings()):
-        logger.warning("%s holds predictions of other weights or settings; they are replaced", predictions.folder)
-        shutil.rmtree(predictions.folder)
+def _set_others_aside(predictions: Predictions, made_with: Mapping[str, Any], earlier: Path) -> None:
+    """Move what a test with other weights, settings, data or code wrote to `earlier`."""
+    if any(found != made_with for found in predictions.settings()):
+        logger.warning("%s holds predictions of another test; they are replaced", predictions.folder)
+        shutil.rmtree(earlier, ignore_errors=True)
+        predictions.folder.rename(earlier)

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C become a request that the training loop honours between two steps."""
+"""SIGTERM and Ctrl-C become a stop request, which the training loop checks between two steps."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from types import FrameType
 
 logger = logging.getLogger(__name__)
 
-# The terminal and the launcher may both pass one Ctrl-C on; a person who insists presses it again later.
-_INSISTING = 3.0
-_NOTHING_LOST = "stopped right after a checkpoint; continue with --resume"
+# Seconds: the terminal and the launcher may both pass one Ctrl-C on, a second one of the user's comes later.
+_SECOND_REQUEST_AFTER = 3.0
+_AFTER_CHECKPOINT = "stopped right after a checkpoint; continue with --resume"
 
 
 class StopSignal:
@@ -36,7 +36,7 @@ class StopSignal:
     def at_once(self) -> Iterator[None]:
         """Around long work that follows a checkpoint: a signal, also one that came before, raises KeyboardInterrupt."""
         if self.requested:
-            raise KeyboardInterrupt(_NOTHING_LOST)
+            raise KeyboardInterrupt(_AFTER_CHECKPOINT)
         self._waits = False
         try:
             yield
@@ -52,9 +52,9 @@ class StopSignal:
             return
         if not self._waits:
             self.requested = self._waits = True  # a second signal must not interrupt the way out
-            raise KeyboardInterrupt(_NOTHING_LOST)
+            raise KeyboardInterrupt(_AFTER_CHECKPOINT)
         now = time.monotonic()
-        if self.requested and number == signal.SIGINT and now - self._since > _INSISTING:
+        if self.requested and number == signal.SIGINT and now - self._since > _SECOND_REQUEST_AFTER:
             raise KeyboardInterrupt
         if not self.requested:
             self._since = now

@@ -1,4 +1,4 @@
-"""What is fed to a model: decoded images, and what their task knows about each of them."""
+"""What is fed to a model: decoded images, and the target of the task for each of them."""
 
 from __future__ import annotations
 

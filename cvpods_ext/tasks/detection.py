@@ -33,6 +33,7 @@ class Detection(Task):
     """Targets are `structures.Targets`, predictions `structures.Detections`, on disk columnar shards."""
 
     metrics = METRICS
+    evaluation_settings = ("test.evaluator", "test.max_detections")
 
     def check(self, experiment: Experiment) -> None:
         """Both data sets that the run will read are sound, have their images, and as many classes as the network."""

@@ -90,6 +90,8 @@ class Task(ABC):
     """
 
     metrics: ClassVar[MetricTable]
+    evaluation_settings: ClassVar[tuple[str, ...]] = ()
+    """Keys of settings that only the evaluation reads: predictions are reused when they change."""
 
     # Data
 
@@ -159,7 +161,7 @@ class Task(ABC):
 
     @abstractmethod
     def prediction_settings(self, experiment: Experiment) -> dict[str, Any]:
-        """The settings that decide predictions and that a reader of results wants to see, as JSON values."""
+        """The settings of a test that stand in results.json, as JSON values; `engine.identity` compares all others."""
 
     # Dumps of a training step
 

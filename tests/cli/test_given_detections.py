@@ -65,7 +65,7 @@ def fails(monkeypatch, capsys, *arguments):
     return " ".join(capsys.readouterr().err.split())
 
 
-def test_their_json_is_judged_and_named_and_can_be_compared(experiment, theirs, monkeypatch, capsys):
+def test_their_json_is_evaluated_and_named_and_can_be_compared(experiment, theirs, monkeypatch, capsys):
     run(monkeypatch, pods_test, "--detections", theirs)
     results = Results.read(experiment / "outputs" / "imported" / "theirs" / "results.json")
     assert results.experiment == "theirs"
@@ -88,7 +88,7 @@ def test_the_same_file_is_imported_once_and_a_new_one_replaces_it(experiment, th
     assert sum(pq.read_metadata(path).num_rows for path in shard_files(shards)) == 5
 
 
-def test_boxes_only_are_judged_on_boxes(experiment, theirs, monkeypatch, caplog):
+def test_boxes_only_are_evaluated_on_boxes(experiment, theirs, monkeypatch, caplog):
     rows = [{k: v for k, v in row.items() if k != "segmentation"} for row in json.loads(theirs.read_text())]
     theirs.write_text(json.dumps(rows))
     run(monkeypatch, pods_test, "--detections", theirs)

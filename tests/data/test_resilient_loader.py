@@ -21,7 +21,7 @@ def take(loader, count):
 
 
 @pytest.mark.parametrize("die_at", [6, 9])
-def test_new_readers_go_on_at_the_same_batch(die_at):
+def test_new_processes_go_on_at_the_same_batch(die_at):
     opened = []
 
     def open_at(iteration):
@@ -33,7 +33,7 @@ def test_new_readers_go_on_at_the_same_batch(die_at):
     assert opened == [3, die_at // 2]
 
 
-def test_readers_that_die_again_and_again_end_the_run_with_advice():
+def test_processes_that_die_again_and_again_end_the_run_with_advice():
     loader = ResilientLoader(lambda iteration: batches(iteration, die_at=0), start=0, micro_batches=2)
     with pytest.raises(TrainingError, match=r"lower data\.workers"):
         next(loader)

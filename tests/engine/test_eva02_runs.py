@@ -91,7 +91,7 @@ def experiment(folder, data, recompute):
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory, data):
-    """One process that accumulates the batch of 8 from four parts of 2, without recomputing."""
+    """One process that accumulates the batch of 8 from four micro-batches of 2, without recomputing."""
     root = tmp_path_factory.mktemp("single")
     assert train(experiment(root / "plain", data, recompute=False), root / "out") == [0]
     return root / "out"

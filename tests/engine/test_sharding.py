@@ -61,10 +61,10 @@ def _two_steps(device, folder):
     model = _FirstRow(3, 4)
     settings = {"batch_size": 2, "images_per_device": 1, "optimizer": "adamw", "weight_decay": 0.1, "precision": "fp16"}
     config = override(DetectionConfig(), schedule=settings)
-    replica = ParallelModel(model, shard=True)
+    parallel = ParallelModel(model, shard=True)
     scaler = torch.amp.GradScaler("cpu")
     state = TrainingState(model, build_optimizer(model, config.schedule), scaler)
-    step = Step(replica, state, config, device)
+    step = Step(parallel, state, config, device)
     target = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 1, (1, 3), (1, 3))
     rows = [(full_tensor(model.weight.detach()).clone(), scaler.get_scale())]
     for iteration in range(2):

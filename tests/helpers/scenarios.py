@@ -224,10 +224,10 @@ def nan_injected(shop: Workshop, ranks: int = 1) -> Outcome:
     batches = 7 * 4 // ranks  # of the first seven steps, in each process
     codes = train(shop.experiment, output, ranks=ranks, environment={"TINY_NAN": f"{ranks - 1}:{batches}"})
     assert 2 in codes, codes
-    bad = list((output / "debug").glob("iter_*"))
-    assert [path.name for path in bad] == ["iter_0000007"]
-    assert [path.name for path in bad[0].glob("batch.rank*.pth")] == [f"batch.rank{ranks - 1}.pth"]
-    for tensor in torch.load(bad[0] / "state.pth")["model"].values():
+    dumped = list((output / "debug").glob("iter_*"))
+    assert [path.name for path in dumped] == ["iter_0000007"]
+    assert [path.name for path in dumped[0].glob("batch.rank*.pth")] == [f"batch.rank{ranks - 1}.pth"]
+    for tensor in torch.load(dumped[0] / "state.pth")["model"].values():
         assert torch.isfinite(tensor.float()).all(), "the recorded weights are spoiled"
     happened = "stopped with status 2, named iteration, loss and images; step written for pods_debug, weights untouched"
     return resumed(shop, output, f"NaN injected ({ranks} ranks)", happened, ranks=ranks)

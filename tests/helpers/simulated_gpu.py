@@ -3,7 +3,7 @@
 A GPU works behind the host; the host loses that lead wherever it asks for a number, a shape that depends on numbers, or
 a copy that blocks. `SimulatedGPU` runs a program on the processor along the paths it takes on a GPU (`is_cuda` is
 true, `.cpu()` copies) and records each such place, in the forward and in the backward pass. It relies on a list of the
-operators that wait, `BLOCKING`; on a machine with a GPU `torch.cuda.set_sync_debug_mode` is the judge.
+operators that wait, `BLOCKING`; on a machine with a GPU `torch.cuda.set_sync_debug_mode` reports them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class OnGPU(torch.Tensor):
     def __init__(self, held):
         self.held = held.detach()
 
-    # Only Python is told: torch's own code would guard a device that does not exist.
+    # Only Python sees it: torch's own code would guard a device that does not exist.
     is_cuda = True
     device = GPU
 

@@ -93,8 +93,8 @@ def launch(
     """Call `function(device, *arguments)` in every process of the run; `function` must be importable.
 
     When a worker dies, all are started anew, up to `restarts` times, with the arguments `again`. A worker that fails
-    with a UserError has printed it, one that was asked to stop has said so; this process then exits with their status
-    (2 or 130) and restarts nothing.
+    with a UserError has printed it, one that was asked to stop has printed that; this process then exits with their
+    status (2 or 130) and restarts nothing.
     """
     if (processes.per_machine * processes.machines == 1 and not restarts) or "WORLD_SIZE" in os.environ:
         _work(function, arguments, processes.device)
@@ -160,13 +160,13 @@ def _worker(function: Callable[..., None], arguments: tuple[Any, ...], device: s
         print(f"rank {os.environ.get('RANK', '?')}: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
     except KeyboardInterrupt as stop:
-        if _speaks():
+        if _prints():
             print(f"{stop or 'interrupted'}", file=sys.stderr, flush=True)
         sys.exit(STOPPED)
 
 
-def _speaks() -> bool:
-    """Whether this worker speaks for all, also after the process group is gone."""
+def _prints() -> bool:
+    """Whether this worker prints for all, also after the process group is gone."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -4,27 +4,27 @@ from torch import nn
 from cvpods_ext.engine.distributed.batch_norm import RunningStatistics
 
 
-def step(model, statistics, parts):
-    for part in parts:
+def step(model, statistics, micro_batches):
+    for images in micro_batches:
         with statistics.micro_batch():
-            model(part)
+            model(images)
     statistics.finish()
 
 
-def test_the_statistics_move_once_a_step_by_the_mean_over_its_parts():
+def test_the_statistics_move_once_a_step_by_the_mean_over_its_micro_batches():
     torch.manual_seed(0)
-    parts = [torch.randn(8, 2) + shift for shift in (0.0, 4.0)]
+    micro_batches = [torch.randn(8, 2) + shift for shift in (0.0, 4.0)]
     model, alone = nn.BatchNorm1d(2), [nn.BatchNorm1d(2), nn.BatchNorm1d(2)]
-    step(model, RunningStatistics(model), parts)
-    for one, part in zip(alone, parts, strict=True):
-        one(part)
+    step(model, RunningStatistics(model), micro_batches)
+    for one, images in zip(alone, micro_batches, strict=True):
+        one(images)
     torch.testing.assert_close(model.running_mean, (alone[0].running_mean + alone[1].running_mean) / 2)
     torch.testing.assert_close(model.running_var, (alone[0].running_var + alone[1].running_var) / 2)
     assert model.num_batches_tracked == 1
 
 
-def test_a_part_that_is_not_finite_does_not_spoil_them():
-    """The recorded state of such a step would otherwise hold NaN, and pods_debug would look no further."""
+def test_a_micro_batch_that_is_not_finite_leaves_them_as_they_were():
+    """The recorded state of such a step would otherwise hold NaN, and pods_debug would stop there."""
     model = nn.BatchNorm1d(2)
     statistics = RunningStatistics(model)
     step(model, statistics, [torch.randn(8, 2)])

@@ -1,0 +1,72 @@
+"""What decides the predictions of a test: only predictions that agree in all of it are continued or evaluated again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import cvpods_ext
+from cvpods_ext.config import flatten
+from cvpods_ext.config.experiment import Experiment, sources_sha256
+from cvpods_ext.tasks.task import find
+
+# Settings that cannot change a prediction. A task adds those of its evaluation; every other one counts.
+WITHOUT_EFFECT = (
+    "output",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "keep_every",
+    "keep_best",
+    "log_every",
+    "picture_every",
+    "data.workers",
+    "test.every",
+    "test.metrics",
+    "test.pictures",
+)
+# Parts of the package that can: not command line, report and evaluation.
+_CODE = ("config", "data", "engine", "modeling", "runtime", "structures", "tasks")
+
+
+def identity(experiment: Experiment, model: nn.Module, weights_sha256: str) -> dict[str, Any]:
+    """JSON values that differ whenever predictions may: weights, settings, sources, test annotations, and buffers.
+
+    `model` is the one under test with its weights. Pixels of the test images are taken for granted.
+    """
+    task = find(experiment.config.task)
+    without_effect = {*WITHOUT_EFFECT, *task.evaluation_settings}
+    settings = {key: value for key, value in flatten(experiment.config).items() if key not in without_effect}
+    found = {
+        "weights_sha256": weights_sha256,
+        "data_sha256": task.test_set_sha256(experiment),
+        "sources_sha256": sources_sha256(experiment.folder),
+        "buffers_sha256": _buffers_sha256(model),
+        "code_sha256": _code_sha256(),
+        "settings": settings,
+    }
+    return json.loads(json.dumps(found))  # as it comes back from disk: tuples are lists
+
+
+def _buffers_sha256(model: nn.Module) -> str:
+    """Of what net.py computed from elsewhere, such as class counts of a file: buffers that no weights file holds."""
+    saved, digest = model.state_dict().keys(), hashlib.sha256()
+    for name, buffer in model.named_buffers():
+        if name not in saved:
+            digest.update(f"{name} {buffer.dtype} {tuple(buffer.shape)}".encode())
+            digest.update(buffer.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@cache
+def _code_sha256() -> str:
+    root, digest = Path(cvpods_ext.__file__).parent, hashlib.sha256()
+    for folder in _CODE:
+        for path in sorted((root / folder).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()

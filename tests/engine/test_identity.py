@@ -1,0 +1,103 @@
+"""What changed, and whether predictions on disk are used again."""
+
+import pytest
+import torch
+from tiny_experiment import make_data, make_experiment
+
+from cvpods_ext.config import flatten
+from cvpods_ext.config.experiment import load_experiment
+from cvpods_ext.engine import identity as identities
+from cvpods_ext.engine import infer
+from cvpods_ext.engine.checkpoint import CheckpointFolder
+from cvpods_ext.engine.identity import identity
+from cvpods_ext.errors import WeightsError
+from cvpods_ext.evaluation.detection.detections import shard_files
+
+CPU = torch.device("cpu")
+EVALUATION = {"test.evaluator", "test.max_detections"}
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    return load_experiment(make_experiment(tmp_path / "experiment", make_data(tmp_path)))
+
+
+def of(experiment, weights_sha256="w"):
+    return identity(experiment, experiment.build_model(), weights_sha256)
+
+
+def test_every_setting_counts_but_those_without_effect(experiment, monkeypatch):
+    before, flat, model = of(experiment), flatten(experiment.config), experiment.build_model()
+    assert before == of(experiment)
+    unnoticed = set()
+    for key in flat:
+        monkeypatch.setattr(identities, "flatten", lambda config, key=key: {**flat, key: "changed"})
+        if identity(experiment, model, "w") == before:
+            unnoticed.add(key)
+    assert unnoticed == {*identities.WITHOUT_EFFECT} | EVALUATION
+    assert {*identities.WITHOUT_EFFECT} | EVALUATION <= flat.keys(), "a setting that does not exist"
+
+
+@pytest.mark.parametrize("changed", ["net.py", "config.py", "a_new_helper.py"])
+def test_every_source_of_the_folder_counts(experiment, changed):
+    before = of(experiment)
+    with open(experiment.folder / changed, "a", encoding="utf-8") as file:
+        file.write("# another comment\n")
+    assert of(experiment) != before
+
+
+def test_weights_data_code_and_computed_buffers_count(experiment, monkeypatch):
+    before = of(experiment)
+    assert of(experiment, "other weights") != before
+    model = experiment.build_model()
+    model.register_buffer("class_counts", torch.tensor([1.0, 2.0]), persistent=False)
+    counted = identity(experiment, model, "w")
+    assert counted != before
+    model.class_counts[1] = 3.0
+    assert identity(experiment, model, "w") != counted
+    annotations = experiment.folder / experiment.config.data.test.annotations
+    annotations.write_text(annotations.read_text() + "\n")
+    assert of(experiment) != before
+    monkeypatch.setattr(identities, "_code_sha256", lambda: "other code")
+    assert of(experiment)["code_sha256"] == "other code"
+
+
+def write_weights(experiment, seed, **more):
+    torch.manual_seed(seed)
+    state = {**experiment.build_model().state_dict(), **more}
+    return CheckpointFolder(experiment.output).save_final({"model": state, "iteration": 0})
+
+
+def test_predictions_are_used_again_replaced_or_kept(experiment):
+    """The same test again writes nothing; another network replaces all; weights that do not fit remove nothing."""
+    folder = infer.predictions_of(experiment).folder
+
+    def test(weights):
+        infer.infer(CPU, experiment, weights, infer.test_settings(experiment, weights))
+        return {path.name: path.stat().st_mtime_ns for path in shard_files(folder)}
+
+    first = test(write_weights(experiment, seed=0))
+    assert len(first) == 1
+    assert test(write_weights(experiment, seed=0)) == first
+    second = test(write_weights(experiment, seed=1))
+    assert second.keys() == first.keys()
+    assert second != first
+    assert not list(folder.parent.glob("previous-*"))
+    unfit = write_weights(experiment, seed=1, **{"predictor.bias": torch.zeros(99)})
+    with pytest.raises(WeightsError, match="does not fit this experiment"):
+        test(unfit)
+    assert {path.name: path.stat().st_mtime_ns for path in shard_files(folder)} == second
+
+
+def test_earlier_predictions_stay_until_all_new_ones_are_written(experiment, monkeypatch):
+    weights = write_weights(experiment, seed=0)
+    infer.infer(CPU, experiment, weights, infer.test_settings(experiment, weights))
+    folder = infer.predictions_of(experiment).folder
+    other = write_weights(experiment, seed=1)
+    built = experiment.build_model()
+    monkeypatch.setattr(type(experiment), "build_model", lambda self: built)
+    monkeypatch.setattr(built, "detect", lambda batch: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        infer.infer(CPU, experiment, other, infer.test_settings(experiment, other))
+    assert len(shard_files(folder.with_name(f"previous-{folder.name}"))) == 1
+    assert not shard_files(folder)
