@@ -65,8 +65,8 @@ class Monitor:
         for writer in self._writers:
             try:
                 writer.close()
-            except OSError as error:  # a full disk; what stopped the run, or that it is complete, matters more
-                logger.warning("%s: not all could be written: %s", type(writer).__name__, error)
+            except OSError as failure:  # a full disk; what stopped the run, or that it is complete, matters more
+                logger.warning("%s: not all could be written: %s", type(writer).__name__, failure)
 
     def add(self, **values: float) -> None:
         """Keep scalars of one step until the next record."""
