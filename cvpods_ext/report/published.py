@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Published:
     """What one source reports for one experiment on one data set; metrics in percent by task and name.
 
     `confounders` are the circumstances that move the number: maximum detections, schedule, input, test options.
+    `table` holds the figures that an overview of the same source prints for the same model, where it has one, and
+    `cost` what it says of time and memory. `row` is what the source calls the experiment, if not as we do.
     """
 
     metrics: Mapping[str, Mapping[str, float]]
     source: str
     url: str
     confounders: Mapping[str, Any]
+    table: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    cost: Mapping[str, Any] = field(default_factory=dict)
+    row: str = ""
 
     def describe(self) -> str:
-        """Source and confounders in one line."""
+        """Source, confounders, cost and what its own overview says otherwise, in one line."""
         details = [f"{key.replace('_', ' ')} {_plain(value)}" for key, value in self.confounders.items()]
-        return "; ".join([f"{self.source} ({self.url})", *details])
+        cost = [f"{key.replace('_', ' ')} {_plain(value)}" for key, value in self.cost.items()]
+        return "; ".join([f"{self.source} ({self.url})", *details, *cost, *self.disagreements()])
+
+    def disagreements(self) -> list[str]:
+        """Where the overview's figure is not the other one rounded to as many digits."""
+        return [
+            f"its table says {family} {name} {shown}, not {self.metrics[family][name]}"
+            for family, figures in self.table.items()
+            for name, shown in figures.items()
+            if abs(shown - self.metrics[family][name]) > 0.05 + 1e-9
+        ]
 
 
 def _plain(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import json
 
+import published_figures
 import pytest
 from shared import shared
 
@@ -35,18 +36,83 @@ def test_detection_records_that_say_so_name_their_limit_and_schedule():
     assert all(record.confounders["max_detections"] == 300 and record.confounders["schedule"] for record in cards)
 
 
+def facts():
+    """Both collections of facts, in one list."""
+    names = ("published_results.json", "published_results_2.json")
+    return [fact for name in names for fact in json.loads(shared(f"data/{name}").read_text())]
+
+
 def test_experiment_cards_and_eva02_equal_the_collected_facts():
-    facts = json.loads(shared("data/published_results.json").read_text())
     checked = 0
-    for fact in facts:
+    for fact in facts():
         if fact["system"] not in ("DisAlign", "EVA-02 det") or "task" not in fact:
             continue
         record = published.find(fact["name"], fact["dataset"])
         assert record is not None, fact["name"]
         assert record.metrics[fact["task"]] == fact["metrics"]
         assert record.confounders["max_detections"] == fact["max_dets_per_image"]
+        if fact["system"] == "EVA-02 det":
+            overview = {"bbox": {"AP": fact["train"]["box_ap"]}, "segm": {"AP": fact["train"]["mask_ap"]}}
+            assert record.table == overview
+            assert set(record.metrics) == set(overview)  # a figure that only the overview has counts too
         checked += 1
     assert checked == 44
+
+
+def test_rows_of_the_disalign_table_equal_the_collected_facts():
+    checked = 0
+    for fact in facts():
+        if fact["system"] != "DisAlign" or "task" in fact:
+            continue
+        figures = {
+            family: {"AP": fact["metrics"][name]}
+            for family, name in (("bbox", "box_AP"), ("segm", "mask_AP"))
+            if fact["metrics"][name] is not None
+        }
+        cost = {"seconds_per_iteration": fact["train_s_per_iter"], "memory_gb": fact["train_mem_gb"]}
+        cost = {name: float(value) for name, value in cost.items() if value is not None}
+        found = [
+            record
+            for sets in published.load().values()
+            for dataset, record in sets.items()
+            if dataset == fact["dataset"] and record.source.startswith("DisAlign") and record.cost == cost
+            if figures in (record.table, record.metrics)
+        ]
+        assert found, fact
+        checked += 1
+    assert checked == 23
+
+
+def test_rows_that_a_source_calls_otherwise_equal_the_collected_facts():
+    by_row = {(fact["name"], fact["dataset"]): {} for fact in facts()}
+    for fact in facts():
+        by_row[fact["name"], fact["dataset"]][fact.get("task", "")] = fact
+    checked = 0
+    for sets in published.load().values():
+        for dataset, record in sets.items():
+            for family, figures in record.metrics.items() if record.row else ():
+                fact = by_row[record.row, dataset].get(family)
+                if fact is not None:  # one README prints its box figures apart from this table
+                    assert figures == fact["metrics"]
+                    checked += 1
+    assert checked == 17
+
+
+def test_an_overview_that_contradicts_its_details_by_more_than_rounding_is_told():
+    record = published.find("mask_rcnn.res50.fpn.lvis.multiscale.rfs.cos_norm.1x", "lvis_v0.5_val")
+    assert record is not None
+    assert record.disagreements() == ["its table says bbox AP 24.5, not 24.552"]
+    assert record.describe().endswith(
+        "seconds per iteration 0.485; memory gb 5.25; its table says bbox AP 24.5, not 24.552"
+    )
+    rounded = published.find("mask_rcnn.res50.fpn.lvis.multiscale.1x", "lvis_v0.5_val")
+    assert rounded is not None
+    assert rounded.table["bbox"] == {"AP": 20.4}  # of 20.355
+    assert rounded.disagreements() == []
+
+
+def test_the_page_of_published_figures_is_up_to_date():
+    assert published_figures.PAGE.read_text() == published_figures.page(), "run python benchmarks/published_figures.py"
 
 
 @pytest.mark.parametrize(
