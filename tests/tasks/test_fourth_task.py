@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from cvpods_ext.cli import compare as pods_compare
 from cvpods_ext.cli import test as pods_test
 from cvpods_ext.cli import train as pods_train
 from cvpods_ext.config import Config, Data
@@ -293,6 +294,18 @@ def test_the_checkpoint_with_the_least_error_is_kept(experiment):
         errors[iteration] = Results.read(folder / "results.json").metrics["labels"]["error"]
     rated = {entry["iteration"]: entry["score"] for entry in entries if "score" in entry}
     assert rated[min(errors, key=errors.get)] == -min(errors.values())
+
+
+def test_it_is_compared_by_its_own_metrics(experiment, capsys):
+    run(pods_compare, experiment.parent)
+    shown = capsys.readouterr().out
+    assert "F1" in shown
+    assert "error" in shown
+    assert "labels.linear" in shown
+    f1 = Results.read(experiment / "results.json").metrics["labels"]["F1"]
+    assert f"{f1:.1f}" in shown
+    run(pods_compare, experiment.parent, "--metrics", "error")
+    assert "F1" not in capsys.readouterr().out
 
 
 def test_a_test_goes_on_with_the_images_that_are_left(experiment, tmp_path):
