@@ -330,7 +330,7 @@ def test_a_step_that_is_not_finite_is_dumped_and_replayed(experiment, tmp_path):
 def test_what_a_task_has_not_is_said(experiment, capsys):
     shared = ("--dir", experiment, "--device", "cpu")
     assert f"for the task {THIS_MODULE}" in fails(capsys, *shared, "--detections", "x.json")
-    assert "has no format for results; drop --export" in fails(capsys, *shared, "--export", "x.json")
+    assert "exports no results (formats: none)" in fails(capsys, *shared, "--export", "x.json")
     assert "unknown metric family 'label': did you mean 'labels'" in fails(capsys, *shared, "test.metrics=('label',)")
 
 
