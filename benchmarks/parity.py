@@ -17,7 +17,7 @@ import numpy as np
 import pycocotools.mask as coco_mask
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from cvpods_ext.modeling.detection.box_stage import BoxStage
 from cvpods_ext.modeling.detection.build import Recipe
@@ -63,6 +63,9 @@ def compare(name: str, ours: Tensor, recorded: np.ndarray | float, tolerance: fl
     theirs, ours = torch.from_numpy(recorded.astype(np.float64)), ours.detach().double()
     if ours.shape != theirs.shape:
         return impossible(f"{name}: shape {tuple(ours.shape)} instead of {tuple(theirs.shape)}")
+    if not torch.equal(ours.isfinite(), theirs.isfinite()):
+        return impossible(f"{name}: other entries are finite")
+    ours, theirs = ours[ours.isfinite()], theirs[theirs.isfinite()]
     if ours.numel() == 0:
         return Row(name, 0.0, 0.0, tolerance)
     difference = (ours - theirs).abs().max().item()
@@ -227,7 +230,7 @@ def loss_rows(golden: Golden, keys: Iterable[str] | None = None, gradients: floa
             yield from whole_gradients(model, golden.train, gradients)
 
 
-def gradient_row(key: str, model: RCNN, recorded: dict[str, float | None], tolerance: float) -> Row:
+def gradient_row(key: str, model: nn.Module, recorded: dict[str, float | None], tolerance: float) -> Row:
     """The parameter whose gradient norm is furthest off, relative to its own norm."""
     worst = Row(f"{key}: gradient norms", 0.0, 0.0, tolerance)
     largest = max(value for value in recorded.values() if value)
