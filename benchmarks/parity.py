@@ -19,8 +19,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from cvpods_ext.config import override
+from cvpods_ext.config.detection import DetectionConfig, Detector
 from cvpods_ext.modeling.detection.box_stage import BoxStage
-from cvpods_ext.modeling.detection.build import Recipe
 from cvpods_ext.modeling.detection.mask_head import MaskHead
 from cvpods_ext.modeling.detection.postprocess import RawDetections, finish
 from cvpods_ext.modeling.detection.rcnn import RCNN
@@ -105,21 +106,23 @@ class Golden:
         """The recorded state dict."""
         return load_file(self.folder / "weights.safetensors")
 
-    def recipe(self, sampling: str, **changes: Any) -> Recipe:
-        """Sizes that all recorded detectors share, with `changes`."""
+    def settings(self, sampling: str, **changes: Any) -> Detector:
+        """Settings that all recorded detectors share, with `changes`."""
         anchors, anchor_fraction, rois, roi_fraction = SAMPLING[sampling]
         common: dict[str, Any] = dict(
             anchor_sizes=(8, 16, 32, 64, 128),
             anchors_per_image=anchors,
             anchor_foreground=anchor_fraction,
-            top_per_level=(500, 300),
+            proposals_per_level=(500, 300),
             proposals=(200, 100),
             rois_per_image=rois,
             roi_foreground=roi_fraction,
             mask_width=32,
-            priorities=in_index_order,
+            class_agnostic_boxes=self.cascade,
+            nms_threshold=0.5,
+            detections_per_image=50,
         )
-        return Recipe(**common | changes)
+        return override(DetectionConfig(), model=common | changes).model
 
     def batch(self, masks: str = "polygon") -> Batch:
         """Both images; `masks` is polygon, bitmask, or polygon_second_image_empty."""
