@@ -132,9 +132,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder = mini_runs.mini_folder() / EXPERIMENT
     target = given.only_pretrain or folder / "outputs" / "pretrained.pth"
-    config = load_experiment(folder).config
-    assert isinstance(config, DetectionConfig)
-    save(pretrain(config, folder, given.steps), target)
+    save(pretrain(load_experiment(folder).config, folder, given.steps), target)
     if given.only_pretrain:
         return
     results = []

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 from cvpods_ext.errors import DataError, StorageError, WeightsError
-from cvpods_ext.modeling.weights.reader import read_training_state
 from cvpods_ext.runtime.files import atomic_path, read_json, sha256_of, write_json
 from cvpods_ext.runtime.records import is_finite
 from cvpods_ext.runtime.run_lock import LOCK
@@ -97,7 +96,7 @@ class CheckpointFolder:
             elif sha256_of(path) != entry["sha256"]:
                 logger.warning("checkpoint %s is damaged (its checksum differs); trying the one before", path)
             else:
-                state = read_training_state(path)
+                state = torch.load(path, map_location="cpu", weights_only=True)
                 logger.info("resuming from %s at iteration %d", path, state["iteration"])
                 return state
         if entries:

@@ -35,19 +35,24 @@ class LabelMapFolder:
         """Where the prediction of an image lies."""
         return self.folder / f"{self._names[image_id]}.png"
 
+    def settings(self) -> list[Mapping[str, Any]]:
+        """The settings that the predictions were made with, [] if there are none."""
+        try:
+            return [json.loads((self.folder / SETTINGS).read_text(encoding="utf-8"))]
+        except FileNotFoundError:
+            return [{}] if self.completed() else []
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.folder / SETTINGS} cannot be read ({error}); delete {self.folder}") from None
+
     def claim(self, settings: Mapping[str, Any]) -> None:
         """Remember the settings, or DataError if the folder holds predictions made with others."""
-        file = self.folder / SETTINGS
         wanted = json.loads(json.dumps(settings))
-        if file.is_file():
-            found = json.loads(file.read_text(encoding="utf-8"))
-            if found != wanted:
-                raise DataError(
-                    f"{self.folder} holds predictions that were made with other settings: {found}, now {wanted}. "
-                    "Delete the folder to test anew, or restore those settings to continue."
-                )
-        else:
-            write_json(file, wanted)
+        if any(found != wanted for found in self.settings()):
+            raise DataError(
+                f"{self.folder} holds predictions that were made with other settings: {self.settings()[0]}, now "
+                f"{wanted}. Delete the folder to test anew, or restore those settings to continue."
+            )
+        write_json(self.folder / SETTINGS, wanted)
 
     def completed(self) -> list[int]:
         """Ids of the images that are predicted."""

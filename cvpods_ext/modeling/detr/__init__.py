@@ -1,1 +1,0 @@
-"""DETR-like detectors: queries that attend to image tokens, matched one to one with the objects."""

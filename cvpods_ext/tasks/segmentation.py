@@ -1,0 +1,156 @@
+"""Semantic segmentation: images with label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from cvpods_ext.config.experiment import Experiment
+from cvpods_ext.config.segmentation import LabelMapFiles, SegmentationConfig
+from cvpods_ext.data import loader, segmentation, segmentation_statistics
+from cvpods_ext.data.dataset import InferenceDataset, TrainingDataset
+from cvpods_ext.data.segmentation import LabelledImages
+from cvpods_ext.data.segmentation_source import SegmentationImages
+from cvpods_ext.data.segmentation_transforms import training_transforms
+from cvpods_ext.errors import ConfigError, DataError
+from cvpods_ext.evaluation.segmentation import METRICS
+from cvpods_ext.structures import Batch
+from cvpods_ext.structures.segmentation import LabelMap, PredictedLabels
+from cvpods_ext.tasks.segmentation_drawing import draw_labels
+from cvpods_ext.tasks.segmentation_predictions import SegmentationPredictions
+from cvpods_ext.tasks.task import Draw, Task
+
+
+class Segmentation(Task):
+    """Targets are `structures.segmentation.LabelMap`, predictions `PredictedLabels`, on disk one PNG an image."""
+
+    metrics = METRICS
+
+    def check(self, experiment: Experiment) -> None:
+        """The folders of the run hold images with label maps, and both data sets name the same classes."""
+        config = segmentation_config(experiment)
+        load_checked(experiment, config.data.train)
+        if config.test.every:
+            load_checked(experiment, config.data.test)
+
+    def training_batches(
+        self,
+        experiment: Experiment,
+        start_iteration: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        skipped_file: Path | None = None,
+    ) -> Iterator[Batch]:
+        """Augmented crops, in the order that `data.sampler` asks for; repeat factors count classes by image."""
+        config = segmentation_config(experiment)
+        data, dataset = config.data, load_checked(experiment, config.data.train)
+        positions = loader.limited(np.arange(len(dataset)), data)
+        transforms = training_transforms(
+            data.crop_side, short=data.train_short, long=data.train_long, flip=data.flip_probability
+        )
+        source = SegmentationImages(dataset, data.channels, transforms)
+        samples = TrainingDataset(source, positions, config.seed, loader.patience(len(positions)))
+        sampler = loader.sampler(data, len(positions), partial(segmentation_statistics.pairs, dataset, positions))
+        order = loader.batch_order(config, sampler, None, start_iteration, rank, world_size)
+        return loader.training_batches(samples, order, data.workers, skipped_file)
+
+    def test_set(self, experiment: Experiment) -> str:
+        """The name of a known data set, that of the image folder of one's own."""
+        test = segmentation_config(experiment).data.test
+        return test if isinstance(test, str) else Path(test.images).name
+
+    def test_set_sha256(self, experiment: Experiment) -> str:
+        """Of all label maps and the class names."""
+        return segmentation.sha256_of_labels(load_checked(experiment, segmentation_config(experiment).data.test))
+
+    def test_batches(
+        self, experiment: Experiment, rank: int, world_size: int, done: Collection[int]
+    ) -> loader.InferenceBatches:
+        """Batches of one image in its own size."""
+        data = segmentation_config(experiment).data
+        dataset = load_checked(experiment, data.test)
+        positions = loader.limited(np.arange(len(dataset)), data)
+        share = loader.share(positions, dataset.image_ids, done, rank, world_size)
+        return loader.test_batches(InferenceDataset(SegmentationImages(dataset, data.channels), share), data.workers)
+
+    def raw_predictions(self, model: nn.Module, batch: Batch) -> Sequence[Tensor | PredictedLabels]:
+        """Label maps that still lie on the device."""
+        return getattr(model, "predict", model)(batch)
+
+    def finish(self, raw: Tensor | PredictedLabels, target: LabelMap) -> PredictedLabels:  # type: ignore[override]
+        """The label map in the image's original size, on the host."""
+        return raw if isinstance(raw, PredictedLabels) else PredictedLabels(raw.cpu(), target.image_id)
+
+    def in_input_frame(self, target: LabelMap) -> LabelMap:  # type: ignore[override]
+        """The crop passes for the original image."""
+        return replace(target, original_size=target.size)
+
+    def drawer(self, experiment: Experiment) -> Draw:
+        """Classes in colours with a legend."""
+        data = segmentation_config(experiment).data
+        names = [each.name for each in segmentation.load(data.train, experiment.folder).classes]
+
+        def draw(image: Tensor, shown: LabelMap | PredictedLabels) -> np.ndarray:
+            return np.asarray(draw_labels(image, shown.labels, names, channels=data.channels))
+
+        return draw
+
+    def predictions(self, experiment: Experiment, folder: Path) -> SegmentationPredictions:
+        """PNGs in `folder`."""
+        config = segmentation_config(experiment)
+        return SegmentationPredictions(config, load_checked(experiment, config.data.test), experiment, folder)
+
+    def prediction_settings(self, experiment: Experiment) -> dict[str, Any]:
+        """In which sizes an image is looked at, and how windows lie on it."""
+        config = segmentation_config(experiment)
+        names = ("test_mode", "test_short", "test_long", "test_stride", "test_ratios", "test_flip")
+        found = {name: getattr(config.model, name) for name in names}
+        return {**found, "test_ratios": list(config.model.test_ratios), "crop_side": config.data.crop_side}
+
+    def pack_target(self, target: LabelMap) -> dict[str, Any]:
+        """The fields of the label map."""
+        return vars(target)
+
+    def unpack_target(self, packed: Mapping[str, Any]) -> LabelMap:
+        """The label map."""
+        return LabelMap(**packed)
+
+
+def segmentation_config(experiment: Experiment) -> SegmentationConfig:
+    """The config of an experiment of this task; ConfigError for one of another task."""
+    if not isinstance(experiment.config, SegmentationConfig):
+        raise ConfigError(
+            f"{experiment.folder}: config.py holds a {type(experiment.config).__name__} where the task segmentation "
+            "needs a SegmentationConfig"
+        )
+    return experiment.config
+
+
+def load_checked(experiment: Experiment, dataset: str | LabelMapFiles) -> LabelledImages:
+    """A data set whose classes are those of the training set; DataError otherwise."""
+    data = segmentation_config(experiment).data
+    loaded = segmentation.load(dataset, experiment.folder)
+    if dataset != data.train:
+        train = segmentation.load(data.train, experiment.folder)
+        theirs, ours = ([each.name for each in one.classes] for one in (train, loaded))
+        if theirs != ours:
+            raise DataError(
+                f"{loaded.name} has {len(ours)} classes, {train.name} {len(theirs)}, and they must be the same in the "
+                f"same order; the first that differ: {_first_difference(theirs, ours)}"
+            )
+    return loaded
+
+
+def _first_difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    longest = max(len(theirs), len(ours))
+    pairs = ((one[i] if i < len(one) else "nothing" for one in (theirs, ours)) for i in range(longest))
+    return next(f"{a!r} and {b!r}" for a, b in pairs if a != b)
+
+
+TASK = Segmentation()
