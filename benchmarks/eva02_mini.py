@@ -132,7 +132,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder = mini_runs.mini_folder() / EXPERIMENT
     target = given.only_pretrain or folder / "outputs" / "pretrained.pth"
-    save(pretrain(load_experiment(folder).config, folder, given.steps), target)
+    config = load_experiment(folder).config
+    assert isinstance(config, DetectionConfig)
+    save(pretrain(config, folder, given.steps), target)
     if given.only_pretrain:
         return
     results = []

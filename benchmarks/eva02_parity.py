@@ -23,6 +23,7 @@ from parity import (
     Row,
     compare,
     impossible,
+    in_index_order,
     loss_rows,
     mask_logits_row,
     pixel_row,
@@ -31,11 +32,10 @@ from parity import (
     write_table,
 )
 
-from cvpods_ext.config import override
-from cvpods_ext.config.detection import DetectionConfig, DetectionData
+from cvpods_ext.config.detection import DetectionData
 from cvpods_ext.data.num_shots import image_counts
 from cvpods_ext.modeling.backbones.eva02 import Size, eva02_of
-from cvpods_ext.modeling.detection.build import cascade_mask_rcnn_fpn
+from cvpods_ext.modeling.detection.build import CascadeBoxBranch, cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.detection.postprocess import RawDetections, finish
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.cross_entropy import SoftmaxCrossEntropy
@@ -70,17 +70,23 @@ class EvaGolden(Golden):
 
     def model(self, sampling: str = "all", loss: MakeLoss = SigmoidCrossEntropy, **changes: Any) -> RCNN:
         """The tiny detector; `changes` are fields of the config's model section."""
-        recipe = self.recipe(
-            sampling, box_convs=(32,) * 4, box_fc=(64,), head_norm="LN", rpn_convs=2, float32_heads=True
+        ours: dict[str, Any] = RGB | dict(
+            float32_heads=True,
+            rpn_convs=2,
+            box_convs=(32,) * 4,
+            box_fc=(64,),
+            class_agnostic_boxes=True,
+            head_norm="LN",
+            score_threshold=0.15,
         )
-        settings = RGB | dict(score_threshold=0.15, nms_threshold=0.5, detections_per_image=50) | changes
+        settings = self.settings(sampling, **ours | changes)
         net = eva02_of(Size(96, 4, 3), image_side=128, window=4, global_blocks=(1, 3))
         model = cascade_mask_rcnn_fpn(
-            override(DetectionConfig(), model=settings).model,
+            settings,
             num_classes=self.num_classes,
             backbone=SimplePyramid(net, 32),
-            classification_loss=loss,
-            recipe=recipe,
+            box=CascadeBoxBranch(loss=loss),
+            priorities=in_index_order,
         )
         report = load_into(model, self.weights(), "weights.safetensors")
         assert not report.missing

@@ -21,8 +21,8 @@ from cvpods_ext.config.experiment import load_experiment
 from cvpods_ext.engine.optim import build_optimizer
 from cvpods_ext.modeling.backbones.eva02 import RotaryTable
 from cvpods_ext.modeling.backbones.vit import resize_positions, to_windows
+from cvpods_ext.modeling.classifiers import FederatedClassifier
 from cvpods_ext.modeling.detection.postprocess import Selection, select
-from cvpods_ext.modeling.detection.presets_vitdet import FederatedClassifier
 from cvpods_ext.modeling.detection.soft_nms import Decay, soft_nms
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 
@@ -77,7 +77,7 @@ def operator_rows(ops: Mapping[str, np.ndarray], image_counts: Tensor) -> Iterat
     yield from soft_nms_rows(ops)
     yield from selection_rows(ops)
     key = "lvis_v1_train_fed_loss_weights_power0.5"
-    yield compare(key, FederatedClassifier(image_counts, 4).fed_loss_cls_weights, ops[key])
+    yield compare(key, FederatedClassifier(4, image_counts).fed_loss_cls_weights, ops[key])
 
 
 def rotary_rows(ops: Mapping[str, np.ndarray]) -> Iterator[Row]:

@@ -150,7 +150,8 @@ def run(given: argparse.Namespace) -> tuple[Setting, Measured]:
     device = torch.device(given.device)
     overrides = [f"schedule.precision={given.precision}", *given.overrides]
     experiment = load_experiment(given.folder, overrides)
-    config: DetectionConfig = experiment.config
+    config = experiment.config
+    assert isinstance(config, DetectionConfig)
     torch.manual_seed(0)
     model: RCNN = experiment.build_model().to(device).train(given.train)
     assert isinstance(model.backbone, SimplePyramid), f"{experiment.name} has no transformer"

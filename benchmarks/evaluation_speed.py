@@ -28,7 +28,7 @@ import numpy as np
 from evaluation_load import generate
 
 from cvpods_ext.evaluation.detection import ground_truth
-from cvpods_ext.evaluation.detection.background_eval import prepare
+from cvpods_ext.evaluation.detection.background_eval import counted_annotations, prepare
 from cvpods_ext.evaluation.detection.bootstrap import resampled_aps
 from cvpods_ext.evaluation.detection.detections import shard_files
 from cvpods_ext.evaluation.detection.evaluate import Evaluator, evaluate
@@ -69,9 +69,9 @@ def evaluated(folder: Path, task: str, evaluator: Evaluator, workers: int) -> di
 def prepared(folder: Path, task: str, workers: int) -> dict[str, float | None]:
     """The rest of an evaluation that ran beside the test."""
     _forget(folder)
-    gt = select_annotations(ground_truth.load(folder / "annotations.json", masks=needs_masks(task)))
+    counted = counted_annotations(ground_truth.load(folder / "annotations.json", masks=needs_masks(task)), (task,))
     for shard in shard_files(folder / "shards"):
-        prepare(gt, shard, (task,), max_detections=300)
+        prepare(counted, shard, max_detections=300)
     return in_process("evaluate-prepared", folder, task, "own", workers)
 
 
@@ -84,7 +84,7 @@ def from_the_table(folder: Path, task: str, what: str) -> dict[str, float | None
     """What starts from the kept match table."""
     gt = ground_truth.load(folder / "annotations.json", masks=needs_masks(task))
     table = match_table(gt, folder / "shards", task, LVIS_LIMIT)
-    counted = select_annotations(gt)
+    counted = select_annotations(gt, task)
 
     def body() -> float | None:
         if what == "resamples":

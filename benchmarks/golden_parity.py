@@ -23,6 +23,7 @@ from parity import (
     MakeLoss,
     Row,
     compare,
+    in_index_order,
     loss_rows,
     mask_logits_row,
     pixel_row,
@@ -31,10 +32,9 @@ from parity import (
     write_table,
 )
 
-from cvpods_ext.config.detection import Detector
 from cvpods_ext.modeling.backbones.resnet import ResNet, Stage
-from cvpods_ext.modeling.detection.anchor_matching import match, pad_targets, sample
-from cvpods_ext.modeling.detection.build import cascade_mask_rcnn_fpn, mask_rcnn_fpn
+from cvpods_ext.modeling.detection.anchor_matching import pad_targets
+from cvpods_ext.modeling.detection.build import BoxBranch, CascadeBoxBranch, cascade_mask_rcnn_fpn, mask_rcnn_fpn
 from cvpods_ext.modeling.detection.postprocess import finish
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.detection.roi_sampling import RoIs
@@ -60,23 +60,19 @@ class D2Golden(Golden):
         stride_in_1x1: bool = True,
         **changes: Any,
     ) -> RCNN:
-        """The tiny detector; `changes` are fields of the recipe."""
-        recipe = self.recipe(sampling, box_fc=(64, 64), **changes)
-        settings = Detector(
-            pixel_std=(57.375, 57.12, 58.395),
-            score_threshold=0.05,
-            nms_threshold=0.5,
-            detections_per_image=50,
+        """The tiny detector; `changes` are fields of the config's model section."""
+        settings = self.settings(
+            sampling, **dict(pixel_std=(57.375, 57.12, 58.395), score_threshold=0.05, box_fc=(64, 64)) | changes
         )
         common: dict[str, Any] = dict(
             num_classes=self.num_classes,
             backbone=FPN(ResNet(STAGES, stem_channels=16, stride_in_1x1=stride_in_1x1), 32),
-            recipe=recipe,
+            priorities=in_index_order,
         )
         if self.cascade:
-            model = cascade_mask_rcnn_fpn(settings, classification_loss=loss, **common)
+            model = cascade_mask_rcnn_fpn(settings, box=CascadeBoxBranch(loss=loss), **common)
         else:
-            model = mask_rcnn_fpn(settings, classification_loss=loss(), **common)
+            model = mask_rcnn_fpn(settings, box=BoxBranch(loss=loss()), **common)
         missing, unexpected = model.load_state_dict(self.weights(), strict=False)
         assert all("cell_anchors" in key for key in missing), missing
         assert all(key.endswith("fed_loss_cls_weights") for key in unexpected), unexpected
@@ -147,8 +143,7 @@ def sampling_rows(golden: D2Golden) -> Iterator[Row]:
         rpn = model.proposal_generator
         proposals, _ = rpn(features, limits)
         anchors = torch.cat(rpn.anchor_generator(features))
-        matches = match(truth, anchors, low=0.3, high=0.7, keep_best=True)
-        drawn = sample(matches.label, rpn.anchors_per_image, rpn.foreground_fraction, rpn.priorities)
+        _, drawn = rpn.sampler(anchors, truth)
         rois = model.roi_heads.sampler(proposals, truth)
         for i in range(2):
             labels = torch.full((len(anchors),), -1)

@@ -29,7 +29,10 @@ config = override(
         train=PHOTOS, test=PHOTOS, flip_probability=0.0,
         train_sizes=({side},), train_max_size={longest}, test_size={side}, test_max_size={longest},
     ),
-    model=dict(init="none"),
+    model=dict(
+        init="none", anchor_sizes=(16, 32, 64, 128, 256), anchors_per_image=256, proposals_per_level=(300, 200),
+        proposals=(200, 100), rois_per_image=64,
+    ),
     schedule=dict(iters={iters}, warmup_iters=50, batch_size=4, images_per_device=4, lr=0.02),
     log_every=50, checkpoint_every=1000, picture_every=0,
 )
@@ -38,7 +41,7 @@ NET = '''"""A narrow Mask R-CNN with anchors for photos; group norm, since four 
 
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
-from cvpods_ext.modeling.detection.build import Recipe, mask_rcnn_fpn
+from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.resnet import ResNet, Stage
 from cvpods_ext.modeling.necks.fpn import FPN
 from cvpods_ext.modeling.detection.rcnn import RCNN
@@ -51,10 +54,6 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=num_classes(cfg.data, cfg.folder),
         backbone=FPN(ResNet(stages, stem_channels=32, bottleneck=False, norm="GN", freeze_at=0), channels=64),
-        recipe=Recipe(
-            anchor_sizes=(16, 32, 64, 128, 256), top_per_level=(300, 200), proposals=(200, 100), rois_per_image=64,
-            box_fc=(256, 256), mask_width=64, mask_convs=2,
-        ),
     )
 '''
 

@@ -24,6 +24,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,12 @@ import torch
 from speed_report import Clock, Times, to_markdown
 from torch import Tensor
 
+from cvpods_ext.config.bases import MINI
 from cvpods_ext.config.detection import Detector
 from cvpods_ext.modeling.detection import box_stage, pooling, postprocess, rcnn, roi_heads, rpn
-from cvpods_ext.modeling.detection.build import mask_rcnn_fpn, resnet_fpn
-from cvpods_ext.modeling.detection.presets_small import SMALL, narrow_resnet_fpn
+from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
+from cvpods_ext.modeling.necks.fpn import narrow_resnet_fpn, resnet_fpn
 from cvpods_ext.runtime.files import write_json, write_text
 from cvpods_ext.structures import Batch, PolygonMasks, Targets
 
@@ -73,10 +75,10 @@ def example(count: int, side: int, num_classes: int, objects: int = 12) -> Batch
 def build(small: bool, num_classes: int) -> RCNN:
     """The model; random frozen norms would let activations explode, so the residual branches are damped."""
     torch.manual_seed(0)
-    settings = Detector()
     if small:
-        return mask_rcnn_fpn(settings, num_classes=num_classes, backbone=narrow_resnet_fpn(), recipe=SMALL)
-    model = mask_rcnn_fpn(settings, num_classes=num_classes, backbone=resnet_fpn(50))
+        settings = replace(MINI.model, pixel_mean=Detector().pixel_mean, pixel_std=Detector().pixel_std)
+        return mask_rcnn_fpn(settings, num_classes=num_classes, backbone=narrow_resnet_fpn())
+    model = mask_rcnn_fpn(Detector(), num_classes=num_classes, backbone=resnet_fpn(50))
     for name, parameter in model.backbone.named_parameters():
         if name.endswith("conv3.weight"):
             parameter.data.mul_(0.2)

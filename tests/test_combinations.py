@@ -5,6 +5,7 @@ and detectors by turns.
 """
 
 import itertools
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -18,9 +19,15 @@ from cvpods_ext.data.detection_loader import training_batches
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.modeling.backbones.resnet import ResNet, Stage
 from cvpods_ext.modeling.backbones.vit import ViT
-from cvpods_ext.modeling.calibration import DisAlign, calibrated
+from cvpods_ext.modeling.calibration import DisAlign
 from cvpods_ext.modeling.classifiers import CosineClassifier, LinearClassifier, NormalizedClassifier
-from cvpods_ext.modeling.detection.build import Recipe, cascade_mask_rcnn_fpn, faster_rcnn_fpn, mask_rcnn_fpn
+from cvpods_ext.modeling.detection.build import (
+    BoxBranch,
+    CascadeBoxBranch,
+    cascade_mask_rcnn_fpn,
+    faster_rcnn_fpn,
+    mask_rcnn_fpn,
+)
 from cvpods_ext.modeling.necks.fpn import FPN
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.posthoc import LogitShift, LogN, norcal
@@ -28,15 +35,17 @@ from cvpods_ext.structures import Batch
 
 COUNTS = torch.tensor([300.0, 9.0])  # of the two classes of the tiny data set
 NUM_CLASSES, FEATURES = len(COUNTS), 16
-TINY = Recipe(
+TINY = Detector(
     anchor_sizes=(8, 16, 32, 64, 128),
     rois_per_image=16,
     anchors_per_image=32,
-    top_per_level=(20, 20),
+    proposals_per_level=(20, 20),
     proposals=(16, 12),
     box_fc=(FEATURES, FEATURES),
     mask_width=8,
     mask_convs=1,
+    score_threshold=0.0,
+    detections_per_image=5,
 )
 STAGES = (Stage(1, 8, 8), Stage(1, 8, 8), Stage(1, 16, 16), Stage(1, 16, 16))
 
@@ -84,14 +93,15 @@ def build(loss, classifier, calibration, backbone, detector):
     make_loss = partial(LOSSES[loss], COUNTS)
     extra = getattr(make_loss(), "extra_logits", 0)
     make = partial(CLASSIFIERS[classifier], FEATURES, NUM_CLASSES, extra_logits=extra)
-    if CALIBRATIONS[calibration] is not None:
-        make = partial(calibrated, CALIBRATIONS[calibration], make)
-    common = dict(num_classes=NUM_CLASSES, backbone=backbone, recipe=TINY)
-    settings = Detector(score_threshold=0.0, detections_per_image=5)
+    calibrate = CALIBRATIONS[calibration]
     if detector == "cascade":
-        return cascade_mask_rcnn_fpn(settings, **common, classifier=make, classification_loss=make_loss)
+        settings = replace(TINY, class_agnostic_boxes=True)
+        box = CascadeBoxBranch(classifier=make, calibration=calibrate, loss=make_loss)
+        return cascade_mask_rcnn_fpn(settings, NUM_CLASSES, backbone, box)
     assemble = faster_rcnn_fpn if detector == "faster" else mask_rcnn_fpn
-    return assemble(settings, **common, classifier=make(), classification_loss=make_loss())
+    return assemble(
+        TINY, NUM_CLASSES, backbone, BoxBranch(classifier=calibrate(make()) if calibrate else make(), loss=make_loss())
+    )
 
 
 @pytest.fixture(scope="module")

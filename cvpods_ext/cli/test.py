@@ -14,7 +14,7 @@ from cvpods_ext.errors import ConfigError
 if TYPE_CHECKING:
     from cvpods_ext.config.experiment import Experiment
     from cvpods_ext.evaluation.results import Results
-    from cvpods_ext.tasks.task import Predictions
+    from cvpods_ext.tasks.task import Export, Predictions
 
 EXAMPLES = """\
   pods_test --num-gpus 8                      test the newest weights of the current folder
@@ -68,7 +68,9 @@ def _test(arguments: argparse.Namespace, experiment: Experiment) -> None:
     from cvpods_ext.runtime.environment import device_name
     from cvpods_ext.runtime.log import setup_logging
 
-    families_to_test(experiment)  # mistakes are told before inference
+    families_to_test(experiment)  # mistakes are reported before inference
+    predictions = predictions_of(experiment)
+    exports = _exports(arguments, predictions)
     weights = weights_to_test(experiment, arguments.weights)
     settings = test_settings(experiment, weights)
     processes = choose_processes(
@@ -80,8 +82,7 @@ def _test(arguments: argparse.Namespace, experiment: Experiment) -> None:
     if int(os.environ.get("RANK", str(arguments.machine_rank))) != 0:
         return
     setup_logging(experiment.output)
-    predictions = predictions_of(experiment)
-    _export(arguments, predictions)  # before anything that may fail
+    _write(exports)  # before anything that may fail
     devices = device_name(processes.device, processes.per_machine * processes.machines)
     results, path = evaluate(experiment, weights, settings, devices, time.monotonic() - started)
     pictures = draw_pictures(experiment, predictions)
@@ -103,21 +104,26 @@ def _work(device: Any, folder: str, overrides: list[str], smoke: bool, weights: 
 
 def _evaluate_imported(arguments: argparse.Namespace, experiment: Experiment) -> None:
     from cvpods_ext.engine.evaluate import evaluate_imported
+    from cvpods_ext.engine.infer import predictions_of
     from cvpods_ext.runtime.log import setup_logging
 
+    _exports(arguments, predictions_of(experiment))
     setup_logging(experiment.output)
     results, path, predictions = evaluate_imported(experiment, arguments.detections)
-    _export(arguments, predictions)
+    _write(_exports(arguments, predictions))
     _show(results, path)
     print(f"next:     pods_compare {os.path.relpath(experiment.folder)}")
 
 
-def _export(arguments: argparse.Namespace, predictions: Predictions) -> None:
-    if arguments.export:
-        print(f"{arguments.export}: {predictions.export_results(arguments.export):,} predictions")
-    if arguments.export_dataset:
-        count = predictions.export_dataset(arguments.export_dataset)
-        print(f"{arguments.export_dataset}: {count:,} predictions")
+def _exports(arguments: argparse.Namespace, predictions: Predictions) -> list[tuple[Path, Export]]:
+    """Files to write and how; ConfigError for a format that the task has not."""
+    wanted = (("results", arguments.export), ("dataset", arguments.export_dataset))
+    return [(file, predictions.export(kind)) for kind, file in wanted if file]
+
+
+def _write(exports: list[tuple[Path, Export]]) -> None:
+    for file, export in exports:
+        print(f"{file}: {export(file):,} predictions")
 
 
 def _show(results: Results, path: Path) -> None:

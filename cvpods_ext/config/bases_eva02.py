@@ -13,6 +13,10 @@ from cvpods_ext.config.override import override
 # Weights after masked image modelling, with the patches already resampled from 14 to 16 pixels.
 MIM = "https://huggingface.co/Yuxin-CV/EVA-02/resolve/main/eva02/pt/"
 
+# Heads of ViTDet: two convolutions propose, four convolutions and one layer classify, everything is normalised over
+# channels, and mixed precision ends at the pyramid.
+_HEADS = dict(rpn_convs=2, box_convs=(256,) * 4, box_fc=(1024,), head_norm="LN", float32_heads=True)
+
 # ImageNet's RGB statistics; images are padded with the mean colour.
 _RGB = dict(pixel_mean=(123.675, 116.28, 103.53), pixel_std=(58.395, 57.12, 57.375))
 
@@ -26,7 +30,14 @@ EVA02_COCO = override(
         test_size=1024,
         test_max_size=1024,
     ),
-    model=dict(**_RGB, init=MIM + "eva02_B_pt_in21k_p14to16.pt", score_threshold=0.05, detections_per_image=100),
+    model=dict(
+        **_RGB,
+        **_HEADS,
+        class_agnostic_boxes=True,
+        init=MIM + "eva02_B_pt_in21k_p14to16.pt",
+        score_threshold=0.05,
+        detections_per_image=100,
+    ),
     schedule=dict(
         iters=60_000,
         drops=(0.8, 0.9),

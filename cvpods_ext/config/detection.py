@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from cvpods_ext.config.detection_protocol import Protocol
 from cvpods_ext.config.schema import Config, Data, DatasetFiles, Model, Test
+from cvpods_ext.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +29,62 @@ class DetectionData(Data):
 
 @dataclass(frozen=True, kw_only=True)
 class Detector(Model):
-    """What counts as a detection."""
+    """A two-stage detector: the sizes of what follows its backbone, and what counts as a detection.
+
+    The defaults are those of Mask R-CNN on a ResNet pyramid as published. The backbone, the classifier and the loss are
+    in net.py. Pairs are (training, test); convolutions are 3x3.
+    """
 
     pixel_mean: tuple[float, float, float] = (103.53, 116.28, 123.675)  # in the order of data.channels
     pixel_std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    float32_heads: bool = False  # mixed precision ends at the pyramid
+
+    # Proposals
+    anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)  # pixels, one for each level of the pyramid
+    rpn_convs: int = 1
+    anchors_per_image: int = 256  # that are trained on
+    anchor_foreground: float = 0.5  # their largest share that holds an object
+    proposals_per_level: tuple[int, int] = (2000, 1000)  # before suppression
+    proposals: tuple[int, int] = (1000, 1000)  # per image, after suppression
+
+    # Boxes and masks
+    rois_per_image: int = 512  # proposals that are trained on
+    roi_foreground: float = 0.25  # their largest share that holds an object
+    box_convs: tuple[int, ...] = ()  # their widths
+    box_fc: tuple[int, ...] = (1024, 1024)  # widths of the fully connected layers
+    class_agnostic_boxes: bool = False  # one box regression for all classes
+    cascade_ious: tuple[float, ...] = (0.5, 0.6, 0.7)  # from which a box holds an object, in each stage of a cascade
+    mask_convs: int = 4
+    mask_width: int = 256
+    head_norm: Literal["", "BN", "GN", "LN"] = ""  # behind each convolution of the box and mask head
+
+    # Detections
     score_threshold: float = 0.0001  # a detection scores strictly more
     suppression: Literal["hard", "linear", "gaussian"] = "hard"  # hard NMS, or the decay of Soft-NMS
     nms_threshold: float = 0.5  # IoU from which hard NMS removes and linear Soft-NMS decays
     detections_per_image: int = 300  # the best over all classes; 0 is no limit
     detections_per_class: int = 0  # the best of each class of an image; 0 is no limit
     maskness_threshold: float = 0.0  # scores times the mean of the mask probabilities above it; 0 is off
+
+    def __post_init__(self) -> None:
+        for name in ("anchor_foreground", "roi_foreground"):
+            if not 0 <= (share := getattr(self, name)) <= 1:
+                raise ConfigError(f"model.{name} is a share between 0 and 1, got {share}")
+        for name in ("anchors_per_image", "rois_per_image", "rpn_convs", "mask_width"):
+            if (count := getattr(self, name)) < 1:
+                raise ConfigError(f"model.{name} must be at least 1, got {count}")
+        for name in ("box_fc", "cascade_ious", "anchor_sizes"):
+            if not (values := getattr(self, name)) or min(values) <= 0:
+                raise ConfigError(f"model.{name} needs one or more numbers above 0, got {values}")
+        if list(self.cascade_ious) != sorted(self.cascade_ious) or self.cascade_ious[-1] > 1:
+            raise ConfigError(
+                f"model.cascade_ious must rise from stage to stage up to at most 1, got {self.cascade_ious}"
+            )
+
+    @property
+    def box_features(self) -> int:
+        """Width of what the box head hands to a classifier."""
+        return self.box_fc[-1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,16 @@ import hashlib
 import json
 import types
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cvpods_ext.config.schema import PROVENANCE_FIELDS, Config
 from cvpods_ext.errors import ConfigError
 
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+AnyDataclass = TypeVar("AnyDataclass", bound=Any)
 
-def override(base: Config, **sections: Any) -> Config:
+
+def override(base: AnyConfig, **sections: Any) -> AnyConfig:
     """A config that differs from `base` only in what is given: sections as dicts, top-level fields as values.
 
     Raises ConfigError for unknown keys and wrong types. The result remembers `base` and what was written.
@@ -27,7 +30,7 @@ def override(base: Config, **sections: Any) -> Config:
     return dataclasses.replace(changed, base=base, written=dict(_flatten_written(sections)))
 
 
-def apply_overrides(config: Config, assignments: Iterable[str]) -> Config:
+def apply_overrides(config: AnyConfig, assignments: Iterable[str]) -> AnyConfig:
     """Apply `section.key=value` strings; values are Python literals, anything else is a string.
 
     All are applied at once, so that values which only fit each other may come in any order; of two for the same key
@@ -109,7 +112,7 @@ def _merge(values: dict[str, Any], later: Mapping[str, Any], prefix: str) -> Non
             )
 
 
-def _replace(node: Any, values: Mapping[str, Any], prefix: str) -> Any:
+def _replace(node: AnyDataclass, values: Mapping[str, Any], prefix: str) -> AnyDataclass:
     """A copy of the dataclass `node` with checked `values`; nested mappings go into nested dataclasses."""
     hints = get_type_hints(type(node))
     known = _field_names(node)

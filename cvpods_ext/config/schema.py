@@ -18,6 +18,7 @@ class DatasetFiles:
 
     annotations: str
     images: str
+    names_may_leave: bool = False  # whether image names may be absolute or lead out of `images` by ".."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -130,7 +130,8 @@ def resolve(dataset: str | DatasetFiles, start: Path | str) -> DatasetPaths:
     if isinstance(dataset, DatasetFiles):
         annotations, images = Path(dataset.annotations).expanduser(), Path(dataset.images).expanduser()
         root = annotations.parent if annotations.is_absolute() and images.is_absolute() else data_root(start)
-        return DatasetPaths(annotations.stem, root / annotations, root / images, "own", root)
+        name = annotations.name.removesuffix(".gz").removesuffix(".json")
+        return DatasetPaths(name, root / annotations, root / images, "own", root, dataset.names_may_leave)
     entry = known(dataset)
     root = data_root(start)
     return DatasetPaths(dataset, root / entry.annotations, root / entry.images, entry.schema, root)

@@ -155,10 +155,12 @@ def _broken(annotations: Annotations) -> Iterator[Finding]:
     name, facts = annotations.paths.name, annotations.facts
     for kind, count in facts["images_dropped"].items():
         yield Finding("problem", name, f"{count:,} x {kind}", "these images are not used; mend the json")
-    for kind, count in facts["dropped"].items():
+    for kind, count in annotations.dropped.items():
         yield Finding("problem", name, f"{count:,} x {kind}", f"not used; listed in {annotations.dropped_list}")
     for kind, count in facts["noted"].items():
         yield Finding("note", name, f"{count:,} x {kind}")
+    if facts["crowds"]:
+        yield Finding("note", name, f"{facts['crowds']:,} x crowd annotation, not trained on")
 
 
 def _image_files(annotations: Annotations, known: catalog.KnownDataset | None) -> Iterator[Finding]:

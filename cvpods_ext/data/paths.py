@@ -14,7 +14,7 @@ class DatasetPaths:
     """Where a data set lies on this machine.
 
     In "lvis" an image is the last two components of its coco_url below `images`; otherwise it is its file_name.
-    "own" is a json of the user's in either layout.
+    "own" is a json of the user's in either layout. `names_may_leave` allows image names that lead out of `images`.
     """
 
     name: str
@@ -22,3 +22,4 @@ class DatasetPaths:
     images: Path
     schema: Schema
     root: Path
+    names_may_leave: bool = False

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from cvpods_ext.errors import DataError, StorageError, WeightsError
+from cvpods_ext.modeling.weights.reader import read_training_state
 from cvpods_ext.runtime.files import atomic_path, read_json, sha256_of, write_json
 from cvpods_ext.runtime.records import is_finite
 from cvpods_ext.runtime.run_lock import LOCK
@@ -96,7 +97,7 @@ class CheckpointFolder:
             elif sha256_of(path) != entry["sha256"]:
                 logger.warning("checkpoint %s is damaged (its checksum differs); trying the one before", path)
             else:
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                state = read_training_state(path)
                 logger.info("resuming from %s at iteration %d", path, state["iteration"])
                 return state
         if entries:

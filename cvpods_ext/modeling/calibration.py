@@ -5,8 +5,6 @@ Shapes: R = RoIs in the batch, D = feature width, C = foreground classes; backgr
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -60,8 +58,3 @@ class DisAlign(Calibration):
         foreground = logits[:, : self.num_classes]
         aligned = foreground + confidence * ((self.logit_scale - 1) * foreground + self.logit_bias)
         return torch.cat((aligned, logits[:, self.num_classes :]), dim=1)
-
-
-def calibrated(calibration: Callable[[nn.Module], Calibration], classifier: Callable[[], nn.Module]) -> Calibration:
-    """A fresh classifier inside a calibration, for cascades, which ask for one per stage (with functools.partial)."""
-    return calibration(classifier())

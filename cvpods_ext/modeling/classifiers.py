@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cvpods_ext.modeling.calibration import Calibration
 from cvpods_ext.modeling.layers import init_normal
 
 
@@ -66,3 +67,16 @@ class NormalizedClassifier(nn.Linear):
 def normalized(vectors: Tensor, dim: int) -> Tensor:
     """Vectors along `dim` divided by their length plus 1e-6, the rule of mmdetection's normalised layers."""
     return vectors / (vectors.norm(dim=dim, keepdim=True) + 1e-6)
+
+
+class FederatedClassifier(Calibration):
+    """A linear classifier; its published files also hold the weights by which the federated loss draws classes.
+
+    They are computed from the image counts (C,) and kept only so that files fit in both directions.
+    """
+
+    fed_loss_cls_weights: Tensor
+
+    def __init__(self, in_features: int, image_counts: Tensor, power: float = 0.5) -> None:
+        super().__init__(LinearClassifier(in_features, len(image_counts)))
+        self.register_buffer("fed_loss_cls_weights", image_counts.float() ** power)

@@ -63,7 +63,7 @@ def candidates(
 def page_runs(entries: Sequence[Entry], gt: GroundTruth, task: str) -> list[PageRun]:
     """What the page shows of each entry: curves and mistakes of its first run."""
     runs = []
-    counted = select_annotations(gt)
+    counted = select_annotations(gt, task)
     for label, entry, folders in with_detections(entries, gt):
         matches = _table(entry, gt, folders[0], task)
         judgement = Judgement(counted, folders[0], matches, task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from cvpods_ext.evaluation.detection.protocol import needs_masks
 from cvpods_ext.structures import Detections
 from cvpods_ext.structures.boxes import xywh_to_xyxy
 from cvpods_ext.tasks.detection_drawing import draw_detections, draw_targets
-from cvpods_ext.tasks.task import Evaluation, Imported, Picture, Predictions
+from cvpods_ext.tasks.task import Evaluation, Export, Imported, Picture, Predictions
 
 logger = logging.getLogger(__name__)
 
@@ -100,12 +101,12 @@ class DetectionPredictions(Predictions):
             logger.warning("%s holds boxes only: evaluated on %s", source, " and ".join(families) or "nothing")
         return Imported(digest, families)
 
-    def export_results(self, file: Path) -> int:
-        """As the results json of COCO and LVIS."""
-        return coco_json.export_json(self.folder, file)
+    def exports(self) -> Mapping[str, Export]:
+        """The results json of COCO and LVIS, and a COCO data set with scores."""
+        return {"results": partial(coco_json.export_json, self.folder), "dataset": self._export_dataset}
 
-    def export_dataset(self, file: Path) -> int:
-        """As a COCO data set with scores, file names relative to the image folder."""
+    def _export_dataset(self, file: Path) -> int:
+        """File names are relative to the image folder."""
         annotations, root = self._annotations(), self._files.images
         images = [
             {

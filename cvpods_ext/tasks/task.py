@@ -34,6 +34,10 @@ Draw = Callable[["Tensor", Any], "np.ndarray"]
 """(3, H, W) uint8 image, and its target or prediction -> (h, w, 3) uint8 picture."""
 
 
+Export = Callable[[Path], int]
+"""Writes predictions to a file; returns their number."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Metrics by family and name, None where nothing was annotated; `settings` are the rules that they hold under."""
@@ -113,8 +117,8 @@ class Task(ABC):
     ) -> Iterator[Batch]:
         """Endless batches of `schedule.images_per_device` images for one process, from `start_iteration` on.
 
-        They depend on nothing but config and iteration, so that readers can be replaced and runs resumed. Images that
-        cannot be read are replaced by others and listed in `skipped_file`.
+        They depend on nothing but config and iteration, so that loader processes can be replaced and runs resumed.
+        Images that cannot be read are replaced by others and listed in `skipped_file`.
         """
 
     @abstractmethod
@@ -146,7 +150,7 @@ class Task(ABC):
         return target
 
     def meters(self, experiment: Experiment, model: nn.Module, device: torch.device) -> Sequence[Meter]:
-        """What shall be measured during training beside the model's own values."""
+        """What is measured during training beside the model's own values."""
         return ()
 
     def drawer(self, experiment: Experiment) -> Draw | None:
@@ -200,7 +204,7 @@ class Predictions(ABC):
         """Metrics of these families of the metric table. Raises DataError for files of another data set."""
 
     def evaluated_beside(self, num_images: int) -> AbstractContextManager[None]:
-        """Around inference of `num_images` images: what can be evaluated already is, without touching the results."""
+        """Around inference of `num_images` images: prepares the evaluation of what is written, changing no result."""
         return nullcontext()
 
     def pictures(self, count: int) -> list[Picture]:
@@ -211,13 +215,16 @@ class Predictions(ABC):
         """Fill the folder from the predictions of another program."""
         raise ConfigError(f"predictions of other programs cannot be read for the task {self.experiment.config.task}")
 
-    def export_results(self, file: Path) -> int:
-        """Write the predictions in the layout that the field exchanges; returns their number."""
-        raise ConfigError(f"the task {self.experiment.config.task} has no format for results; drop --export")
+    def exports(self) -> Mapping[str, Export]:
+        """Formats of other programs: "results", which the field exchanges, and "dataset", a data set with scores."""
+        return {}
 
-    def export_dataset(self, file: Path) -> int:
-        """Write the predictions as a data set; returns their number."""
-        raise ConfigError(f"the task {self.experiment.config.task} cannot export a data set; drop --export-dataset")
+    def export(self, kind: str) -> Export:
+        """One of the `exports`; ConfigError if the task has no such format."""
+        if kind not in self.exports():
+            known = ", ".join(self.exports()) or "none"
+            raise ConfigError(f"the task {self.experiment.config.task} exports no {kind} (formats: {known})")
+        return self.exports()[kind]
 
 
 def find(name: str) -> Task:

@@ -25,17 +25,16 @@ config = override(
 NET = """
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.data.num_shots import class_counts
-from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
+from cvpods_ext.modeling.detection.build import BoxBranch, mask_rcnn_fpn
 from cvpods_ext.modeling.losses.grw import GroupReweightedCrossEntropy
-from cvpods_ext.modeling.detection.presets_small import SMALL, narrow_resnet_fpn
+from cvpods_ext.modeling.necks.fpn import narrow_resnet_fpn
 
 def build_model(cfg):
     return mask_rcnn_fpn(
         cfg.model,
         num_classes=num_classes(cfg.data, cfg.folder),
         backbone=narrow_resnet_fpn(),
-        classification_loss=GroupReweightedCrossEntropy(class_counts(cfg.data, cfg.folder)),
-        recipe=SMALL,
+        box=BoxBranch(loss=GroupReweightedCrossEntropy(class_counts(cfg.data, cfg.folder))),
     )
 """
 

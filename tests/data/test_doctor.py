@@ -77,7 +77,7 @@ def test_broken_annotations_and_images_are_reported(tmp_path):
     findings = list(doctor.examine(files, "."))
     texts = {finding.text for finding in problems(findings)}
     assert texts == {
-        "1 x image id given twice",
+        "1 x image listed twice, with the same file and size",
         "1 x image_id is not in images",
         "1 x box has no positive width and height",
     }

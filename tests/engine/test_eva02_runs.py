@@ -23,7 +23,11 @@ config = override(
         test_size=64,
         test_max_size=64,
     ),
-    model=dict(init="none", detections_per_image=5),
+    model=dict(
+        init="none", anchor_sizes=(8, 16, 32, 64, 128), proposals_per_level=(50, 50), proposals=(40, 30),
+        rois_per_image=24, rpn_convs=2, box_convs=(16,), box_fc=(16,), class_agnostic_boxes=True, mask_width=16,
+        mask_convs=1, head_norm="LN", float32_heads=True, detections_per_image=5,
+    ),
     schedule=dict(
         iters=4,
         drops=(0.5,),
@@ -45,13 +49,12 @@ config = override(
 """
 
 NET = """
-from dataclasses import replace
 from functools import partial
 
 from cvpods_ext.data.num_shots import image_counts
-from cvpods_ext.modeling.detection.build import cascade_mask_rcnn_fpn
+from cvpods_ext.modeling.detection.build import CascadeBoxBranch, cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.backbones.eva02 import Size, eva02_of
-from cvpods_ext.modeling.detection.presets_vitdet import VITDET, FederatedClassifier
+from cvpods_ext.modeling.classifiers import FederatedClassifier
 from cvpods_ext.modeling.losses.federated import FederatedLoss
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 
@@ -61,17 +64,14 @@ def build_model(cfg):
     net = eva02_of(
         Size(24, 3, 2), image_side=64, window=2, global_blocks=(1,), drop_path=0.2, recompute={recompute}
     )
-    recipe = replace(
-        VITDET, anchor_sizes=(8, 16, 32, 64, 128), top_per_level=(50, 50), proposals=(40, 30), rois_per_image=24,
-        box_convs=(16,), box_fc=(16,), mask_width=16, mask_convs=1,
-    )
     return cascade_mask_rcnn_fpn(
         cfg.model,
         num_classes=len(counts),
         backbone=SimplePyramid(net, 16),
-        classifier=partial(FederatedClassifier, counts, 16),
-        classification_loss=partial(FederatedLoss, counts, num_sampled=3),
-        recipe=recipe,
+        box=CascadeBoxBranch(
+            classifier=partial(FederatedClassifier, cfg.model.box_features, counts),
+            loss=partial(FederatedLoss, counts, num_sampled=3),
+        ),
     )
 """
 

@@ -29,17 +29,16 @@ config = override(
 
 NET = """
 from cvpods_ext.data.catalog import num_classes
-from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
+from cvpods_ext.modeling.detection.build import BoxBranch, mask_rcnn_fpn
 from cvpods_ext.modeling.classifiers import LinearClassifier
 from cvpods_ext.modeling.posthoc import LogN
-from cvpods_ext.modeling.detection.presets_small import BOX_FEATURES, SMALL, narrow_resnet_fpn
+from cvpods_ext.modeling.necks.fpn import narrow_resnet_fpn
 
 
 def build_model(cfg):
     classes = num_classes(cfg.data, cfg.folder)
-    classifier = {classifier}
     return mask_rcnn_fpn(
-        cfg.model, num_classes=classes, backbone=narrow_resnet_fpn(), classifier=classifier, recipe=SMALL
+        cfg.model, num_classes=classes, backbone=narrow_resnet_fpn(), box=BoxBranch(classifier={classifier})
     )
 """
 
@@ -63,12 +62,12 @@ def write(tmp_path):
 def trained(write, tmp_path):
     """A file with the weights of a detector without calibration."""
     torch.manual_seed(0)
-    model = write("LinearClassifier(BOX_FEATURES, classes)").build_model()
+    model = write("LinearClassifier(cfg.model.box_features, classes)").build_model()
     torch.save({"model": model.state_dict()}, tmp_path / "trained.pth")
     return tmp_path / "trained.pth"
 
 
-LOGN = "LogN(LinearClassifier(BOX_FEATURES, classes), classes)"
+LOGN = "LogN(LinearClassifier(cfg.model.box_features, classes), classes)"
 
 
 def by_hand(experiment, weights):
@@ -112,7 +111,7 @@ def test_a_pass_that_is_done_is_not_repeated_on_resume(write, trained):
 
 
 def test_a_detector_without_statistics_to_fit_is_an_error(write, trained):
-    experiment = write("LinearClassifier(BOX_FEATURES, classes)", f"model.init={trained}")
+    experiment = write("LinearClassifier(cfg.model.box_features, classes)", f"model.init={trained}")
     with pytest.raises(ConfigError, match=r"optimizer='none' fits the LogN .* choose sgd"):
         observe(experiment, torch.device("cpu"))
 

@@ -8,7 +8,7 @@ from torch import nn
 from cvpods_ext.config.detection import Detector
 from cvpods_ext.modeling.backbones.eva02 import eva02_of
 from cvpods_ext.modeling.backbones.vit import resize_positions
-from cvpods_ext.modeling.detection.build import Recipe, cascade_mask_rcnn_fpn
+from cvpods_ext.modeling.detection.build import cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.weights import load_into, read
 
@@ -47,8 +47,8 @@ def test_the_error_of_a_constant_prediction_is_the_variance_by_hand(model):
 def test_its_file_fills_the_backbone_with_resampled_patches_and_positions(model, tmp_path):
     eva02_mini.save(model, tmp_path / "pretrained.pth")
     net = eva02_of(eva02_mini.SIZE, image_side=128, window=4, global_blocks=(1, 3))
-    recipe = Recipe(box_fc=(8,), mask_width=8, mask_convs=1)
-    detector = cascade_mask_rcnn_fpn(Detector(), num_classes=2, backbone=SimplePyramid(net, 8), recipe=recipe)
+    settings = Detector(box_fc=(8,), class_agnostic_boxes=True, mask_width=8, mask_convs=1)
+    detector = cascade_mask_rcnn_fpn(settings, num_classes=2, backbone=SimplePyramid(net, 8))
     report = load_into(detector, read(tmp_path / "pretrained.pth"), "pretrained.pth")
     assert set(report.loaded) == {name for name, _ in detector.named_parameters() if name.startswith("backbone.net.")}
     assert set(report.reshaped) == {"backbone.net.patch_embed.proj.weight", "backbone.net.pos_embed"}

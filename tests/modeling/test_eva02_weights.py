@@ -1,5 +1,7 @@
 """Weights of every origin reach an EVA-02 detector, and the load report says what happened to each."""
 
+from dataclasses import replace
+
 import pytest
 import timm
 import torch
@@ -11,17 +13,18 @@ from cvpods_ext.config.detection import Detector
 from cvpods_ext.engine.ema import WeightAverage
 from cvpods_ext.modeling.backbones.eva02 import Size, eva02_of
 from cvpods_ext.modeling.backbones.vit import mae_vit, resize_positions
-from cvpods_ext.modeling.detection.build import Recipe, cascade_mask_rcnn_fpn, cascade_rcnn_fpn
+from cvpods_ext.modeling.detection.build import cascade_mask_rcnn_fpn, cascade_rcnn_fpn
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.weights import load_into, read
 
-SMALL = Recipe(box_convs=(8,), box_fc=(8,), mask_width=8, mask_convs=1, head_norm="LN", rpn_convs=2)
-RGB = Detector(pixel_mean=(123.675, 116.28, 103.53), pixel_std=(58.395, 57.12, 57.375))
+SMALL = Detector(
+    box_convs=(8,), box_fc=(8,), class_agnostic_boxes=True, mask_width=8, mask_convs=1, head_norm="LN", rpn_convs=2
+)
 
 
 def detector(num_classes=5, image_side=64, window=2, build=cascade_mask_rcnn_fpn, sub_norm=True):
     net = eva02_of(Size(16, 2, 2, sub_norm), image_side=image_side, window=window, global_blocks=(1,))
-    return build(RGB, num_classes=num_classes, backbone=SimplePyramid(net, 8), recipe=SMALL)
+    return build(SMALL, num_classes=num_classes, backbone=SimplePyramid(net, 8))
 
 
 def randomised(model):
@@ -133,8 +136,8 @@ def test_the_average_of_a_file_loads_in_full(tmp_path):
 @pytest.mark.parametrize("num_classes", [20, 5])
 def test_the_reference_detector_file_loads(num_classes):
     net = eva02_of(Size(96, 4, 3), image_side=128, window=4, global_blocks=(1, 3))
-    recipe = Recipe(box_convs=(32,) * 4, box_fc=(64,), mask_width=32, head_norm="LN", rpn_convs=2)
-    model = cascade_mask_rcnn_fpn(RGB, num_classes=num_classes, backbone=SimplePyramid(net, 32), recipe=recipe)
+    settings = replace(SMALL, box_convs=(32,) * 4, box_fc=(64,), mask_width=32, mask_convs=4)
+    model = cascade_mask_rcnn_fpn(settings, num_classes=num_classes, backbone=SimplePyramid(net, 32))
     report = load_into(model, load_file(shared("golden/eva_tiny/weights.safetensors")), "eva")
     per_class = (3 * 2 + 2) if num_classes != 20 else 0
     assert len(report.skipped) == per_class

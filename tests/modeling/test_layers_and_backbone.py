@@ -5,9 +5,8 @@ from torch import nn
 
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.modeling.backbones.resnet import ResNet, Stage, resnet
-from cvpods_ext.modeling.detection.build import resnet_fpn
 from cvpods_ext.modeling.layers import BatchNorm2d, Conv2d, FrozenBatchNorm2d, LayerNorm2d, make_norm
-from cvpods_ext.modeling.necks.fpn import FPN
+from cvpods_ext.modeling.necks.fpn import FPN, resnet_fpn
 
 
 def with_random_statistics(norm):

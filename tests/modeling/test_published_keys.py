@@ -7,8 +7,9 @@ from shared import shared
 from cvpods_ext.config.detection import Detector
 from cvpods_ext.modeling.calibration import DisAlign
 from cvpods_ext.modeling.classifiers import CosineClassifier, LinearClassifier
-from cvpods_ext.modeling.detection.build import mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.modeling.detection.build import BoxBranch, mask_rcnn_fpn
 from cvpods_ext.modeling.losses.grw import GroupReweightedCrossEntropy
+from cvpods_ext.modeling.necks.fpn import resnet_fpn
 
 FOLDERS = (
     "mask_rcnn.res50.fpn.lvis.multiscale.1x",
@@ -27,17 +28,11 @@ def build(folder):
     num_classes = 1203 if "lvisv1" in folder else 1230
     with torch.device("meta"):
         classifier = (CosineClassifier if "cos_norm" in folder else LinearClassifier)(1024, num_classes)
-        loss = None
+        box = BoxBranch(classifier=classifier)
         if "disalign" in folder:
-            classifier = DisAlign(classifier)
             loss = GroupReweightedCrossEntropy(torch.ones(num_classes))
-        return mask_rcnn_fpn(
-            Detector(),
-            num_classes=num_classes,
-            backbone=resnet_fpn(50),
-            classifier=classifier,
-            classification_loss=loss,
-        )
+            box = BoxBranch(classifier=DisAlign(classifier), loss=loss)
+        return mask_rcnn_fpn(Detector(), num_classes=num_classes, backbone=resnet_fpn(50), box=box)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -58,7 +58,7 @@ def judgement(request, tmp_path_factory):
     import_json(folder / "results_list.json", folder / "shards")
     gt = ground_truth.load(folder / "gt.json", masks=True)
     matches = match_table(gt, folder / "shards", request.param, LVIS_LIMIT)
-    return Judgement(select_annotations(gt), folder / "shards", matches, request.param)
+    return Judgement(select_annotations(gt, request.param), folder / "shards", matches, request.param)
 
 
 def rle(box):

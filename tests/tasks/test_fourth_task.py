@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from cvpods_ext.cli import compare as pods_compare
 from cvpods_ext.cli import test as pods_test
 from cvpods_ext.cli import train as pods_train
 from cvpods_ext.config import Config, Data
@@ -295,6 +296,18 @@ def test_the_checkpoint_with_the_least_error_is_kept(experiment):
     assert rated[min(errors, key=errors.get)] == -min(errors.values())
 
 
+def test_it_is_compared_by_its_own_metrics(experiment, capsys):
+    run(pods_compare, experiment.parent)
+    shown = capsys.readouterr().out
+    assert "F1" in shown
+    assert "error" in shown
+    assert "labels.linear" in shown
+    f1 = Results.read(experiment / "results.json").metrics["labels"]["F1"]
+    assert f"{f1:.1f}" in shown
+    run(pods_compare, experiment.parent, "--metrics", "error")
+    assert "F1" not in capsys.readouterr().out
+
+
 def test_a_test_goes_on_with_the_images_that_are_left(experiment, tmp_path):
     loaded = load_experiment(experiment)
     predictions = TASK.predictions(loaded, experiment / "outputs" / "inference" / "val")
@@ -317,7 +330,7 @@ def test_a_step_that_is_not_finite_is_dumped_and_replayed(experiment, tmp_path):
 def test_what_a_task_has_not_is_said(experiment, capsys):
     shared = ("--dir", experiment, "--device", "cpu")
     assert f"for the task {THIS_MODULE}" in fails(capsys, *shared, "--detections", "x.json")
-    assert "has no format for results; drop --export" in fails(capsys, *shared, "--export", "x.json")
+    assert "exports no results (formats: none)" in fails(capsys, *shared, "--export", "x.json")
     assert "unknown metric family 'label': did you mean 'labels'" in fails(capsys, *shared, "test.metrics=('label',)")
 
 

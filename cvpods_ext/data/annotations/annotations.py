@@ -17,7 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from cvpods_ext.data.annotations import cache
-from cvpods_ext.data.annotations.parse import IMAGES_PER_BATCH
+from cvpods_ext.data.annotations.file_names import image_file
+from cvpods_ext.data.annotations.parse import HUNDREDTHS, IMAGES_PER_BATCH
+from cvpods_ext.data.annotations.ragged import Polygons
 from cvpods_ext.data.category_tables import Category
 from cvpods_ext.data.paths import DatasetPaths
 from cvpods_ext.errors import DataError
@@ -27,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Instances:
-    """Annotations of one image as the json has them, crowds included.
+    """Annotations of one image that can be trained on, crowds included.
 
     boxes (n, 4) float64 XYXY; labels (n,) int64; areas (n,) float64; crowd (n,) bool; annotation_ids (n,) int64.
     Masks are polygons, laid out as in `structures.PolygonMasks` (vertices (V, 2) float32), or COCO compressed counts in
@@ -60,14 +62,36 @@ class AnnotationIndex:
     crowd: np.ndarray
 
 
-class Annotations:
-    """The Arrow file of a data set. Pickling it passes on the path alone, so workers map the file themselves."""
+@dataclass(frozen=True)
+class EveryAnnotation:
+    """All annotations of known images and categories, those that training leaves out included, grouped by image.
 
-    def __init__(self, arrow: Path, paths: DatasetPaths) -> None:
-        self.arrow, self.paths = arrow, paths
+    image (A,) int64 positions, label (A,) int32, boxes (A, 4) float64 XYWH, areas (A,) float64, crowd and ignore (A,)
+    bool; box_problem and mask_problem (A,) uint8, members of `policy.Box` and `policy.Mask`.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    crowd: np.ndarray
+    ignore: np.ndarray
+    box_problem: np.ndarray
+    mask_problem: np.ndarray
+
+
+class Annotations:
+    """The Arrow file of a data set. Pickling it passes on the path alone, so workers map the file themselves.
+
+    It shows what can be trained on: annotations with a usable box, and with `masks` a usable mask, unless the data set
+    has none at all. `every` shows the rest as well.
+    """
+
+    def __init__(self, arrow: Path, paths: DatasetPaths, masks: bool = True) -> None:
+        self.arrow, self.paths, self.masks = arrow, paths, masks
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Annotations, (self.arrow, self.paths)
+        return Annotations, (self.arrow, self.paths, self.masks)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -88,8 +112,15 @@ class Annotations:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """`json`, `sha256`, `federated`, and what was found wrong: `images_dropped`, `dropped`, `noted`."""
+        """`json`, `sha256`, `federated`, `has_masks`, and what was found wrong: `images_dropped`, `noted`, `dropped`
+        and, for networks without masks, `dropped_of_boxes`.
+        """
         return self._metadata["facts"]
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many annotations are not trained on, by reason."""
+        return self.facts["dropped" if self.masks else "dropped_of_boxes"]
 
     @property
     def dropped_list(self) -> Path:
@@ -132,15 +163,47 @@ class Annotations:
     @cached_property
     def index(self) -> AnnotationIndex:
         """Labels of all annotations; 13 bytes an annotation, built when first asked for."""
-        counts = np.concatenate([np.diff(b.column("label").offsets.to_numpy()) for b in self._batches])
-        labels, crowd = (
-            np.concatenate([b.column(name).values.to_numpy() for b in self._batches]) for name in ("label", "crowd")
-        )
-        return AnnotationIndex(np.repeat(np.arange(len(counts)), counts), labels, crowd.astype(bool))
+        usable = self._all_usable
+        crowd = self._values("crowd").astype(bool)
+        return AnnotationIndex(self._image_of_each[usable], self._values("label")[usable], crowd[usable])
 
     def boxes(self) -> np.ndarray:
         """(K, 4) float64 XYXY pixels of all annotations, in the order of `index`; 32 bytes each, not kept."""
+        boxes = self._boxes()[self._all_usable]
+        boxes[:, 2:] += boxes[:, :2]
+        return boxes
+
+    def every(self) -> EveryAnnotation:
+        """All annotations, usable or not; made anew by each call."""
+        return EveryAnnotation(
+            image=self._image_of_each,
+            label=self._values("label"),
+            boxes=self._boxes(),
+            areas=self._values("area"),
+            crowd=self._values("crowd").astype(bool),
+            ignore=self._values("ignore").astype(bool),
+            box_problem=self._values("box_problem"),
+            mask_problem=self._values("mask_problem"),
+        )
+
+    @property
+    def _image_of_each(self) -> np.ndarray:
+        return self.label_lists("label")[1]
+
+    def _boxes(self) -> np.ndarray:
+        """(A, 4) float64 XYWH of every annotation."""
         return np.concatenate([b.column("box").values.flatten().to_numpy() for b in self._batches]).reshape(-1, 4)
+
+    def _values(self, name: str) -> np.ndarray:
+        return np.concatenate([batch.column(name).values.to_numpy() for batch in self._batches])
+
+    @property
+    def _all_usable(self) -> np.ndarray:
+        return self._usable(self._values("box_problem"), self._values("mask_problem"))
+
+    def _usable(self, box_problem: np.ndarray, mask_problem: np.ndarray) -> np.ndarray:
+        usable = box_problem == 0
+        return usable & (mask_problem == 0) if self.masks and self.facts["has_masks"] else usable
 
     def _row(self, position: int) -> tuple[pa.RecordBatch, int]:
         if not 0 <= position < len(self):
@@ -148,12 +211,19 @@ class Annotations:
         return self._batches[position // IMAGES_PER_BATCH], position % IMAGES_PER_BATCH
 
     def image_path(self, position: int) -> Path:
-        """Where the image file should lie; it is not checked."""
+        """Where the image file should lie; whether it does is not checked. DataError for a name that leaves the folder.
+
+        Backslashes stand for slashes unless a file is called so.
+        """
         batch, row = self._row(position)
         file_name, url = batch.column("file_name")[row].as_py(), batch.column("coco_url")[row].as_py()
         if url and (self.paths.schema == "lvis" or not file_name):
-            return self.paths.images.joinpath(*url.split("/")[-2:])
-        return self.paths.images / file_name
+            file_name = "/".join(url.split("/")[-2:])
+        if not file_name:
+            raise DataError(
+                f"{self.paths.annotations}: image {self.image_ids[position]} has no file_name that can be looked up"
+            )
+        return image_file(self.paths, file_name)
 
     def size(self, position: int) -> tuple[int, int]:
         """(height, width) as the json says."""
@@ -167,27 +237,54 @@ class Annotations:
         """Labels of which not every instance is annotated, int64."""
         return self._list("not_exhaustive_labels", position).astype(np.int64)
 
+    def label_lists(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """A column of labels, such as `negative_labels`, of all images: the labels, and the position of their image."""
+        counts = np.concatenate([np.diff(batch.column(name).offsets.to_numpy()) for batch in self._batches])
+        return self._values(name).astype(np.int64), np.repeat(np.arange(len(counts)), counts)
+
     def _list(self, name: str, position: int) -> np.ndarray:
         batch, row = self._row(position)
         return _slice(batch.column(name), row).to_numpy(zero_copy_only=False)
 
     def instances(self, position: int) -> Instances:
-        """All annotations of one image."""
+        """The usable annotations of one image; vertices as float32, which resolves 6e-5 pixels at 1000."""
         batch, row = self._row(position)
-        boxes = _slice(batch.column("box"), row).flatten().to_numpy().reshape(-1, 4)
-        polygons, instance_starts = _nested(_slice(batch.column("polygons"), row))
-        coordinates, coordinate_starts = _nested(polygons)
+        usable = self._usable(self._list("box_problem", position), self._list("mask_problem", position))
+        rows = None if usable.all() else np.flatnonzero(usable)
+        boxes = _slice(batch.column("box"), row).flatten().to_numpy().reshape(-1, 4).copy()
+        boxes[:, 2:] += boxes[:, :2]
+        polygons = self.polygons(position)
+        rle = self.rle(position)
+        labels, areas, crowd, ids = (self._list(n, position) for n in ("label", "area", "crowd", "annotation_id"))
+        if rows is not None:
+            boxes, labels, areas, crowd, ids = (column[rows] for column in (boxes, labels, areas, crowd, ids))
+            polygons, rle = polygons.take(rows), [rle[i] for i in rows]
         return Instances(
             boxes=boxes,
-            labels=self._list("label", position).astype(np.int64),
-            areas=self._list("area", position),
-            crowd=self._list("crowd", position).astype(bool),
-            annotation_ids=self._list("annotation_id", position),
-            vertices=coordinates.to_numpy().reshape(-1, 2),
-            polygon_starts=coordinate_starts // 2,
-            instance_starts=instance_starts,
-            rle=_slice(batch.column("rle"), row).to_pylist(),
+            labels=labels.astype(np.int64),
+            areas=areas,
+            crowd=crowd.astype(bool),
+            annotation_ids=ids,
+            vertices=polygons.vertices.astype(np.float32),
+            polygon_starts=polygons.polygon_starts,
+            instance_starts=polygons.instance_starts,
+            rle=rle,
         )
+
+    def polygons(self, position: int) -> Polygons:
+        """Polygons of every annotation of one image, as written, to the last digit."""
+        batch, row = self._row(position)
+        polygons, instance_starts = _nested(_slice(batch.column("polygons"), row))
+        coordinates, coordinate_starts = _nested(polygons)
+        values = coordinates.to_numpy()
+        if values.dtype == np.int32:
+            values = values / HUNDREDTHS
+        return Polygons(values.reshape(-1, 2), coordinate_starts // 2, instance_starts)
+
+    def rle(self, position: int) -> list[bytes]:
+        """Compressed counts of every annotation of one image, b"" for polygons."""
+        batch, row = self._row(position)
+        return _slice(batch.column("rle"), row).to_pylist()
 
 
 def _slice(lists: pa.ListArray, row: int) -> pa.Array:
@@ -202,14 +299,25 @@ def _nested(lists: pa.ListArray) -> tuple[pa.Array, np.ndarray]:
     return lists.values[offsets[0] : offsets[-1]], offsets - offsets[0]
 
 
-def load(paths: DatasetPaths) -> Annotations:
-    """Open the annotations of a data set, parsing its json first if that was never done for its content."""
-    annotations = Annotations(cache.cached(paths.annotations), paths)
-    for kind in ("images_dropped", "dropped", "noted"):
-        for problem, count in annotations.facts[kind].items():
-            level = logging.INFO if kind == "noted" else logging.WARNING
-            _tell_once(annotations.arrow, level, f"{paths.annotations.name}: {count} x {problem}")
+def load(paths: DatasetPaths, masks: bool = True) -> Annotations:
+    """Open the annotations of a data set, parsing its json first if that was never done for its content.
+
+    Tells, once a process, what is left out: of a network that learns `masks`, or only boxes.
+    """
+    annotations = read_cached(paths, masks)
+    name = paths.annotations.name
+    for problem, count in {**annotations.facts["images_dropped"], **annotations.dropped}.items():
+        _tell_once(annotations.arrow, logging.WARNING, f"{name}: {count} x {problem}")
+    crowds = annotations.facts["crowds"]
+    for problem, count in {**annotations.facts["noted"], "crowd annotation, not trained on": crowds}.items():
+        if count:
+            _tell_once(annotations.arrow, logging.INFO, f"{name}: {count} x {problem}")
     return annotations
+
+
+def read_cached(paths: DatasetPaths, masks: bool = True) -> Annotations:
+    """As `load`, without a word about what is left out: for uses that count it by other rules."""
+    return Annotations(cache.cached(paths.annotations), paths, masks)
 
 
 @functools.cache

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cvpods_ext.data.annotations import parse as writer
+from cvpods_ext.data.annotations import parse
+from cvpods_ext.data.annotations.check import check, facts_of
 from cvpods_ext.data.annotations.columns import AnnotationColumns
 from cvpods_ext.data.annotations.image_columns import ImageColumns, read_categories
 from cvpods_ext.data.annotations.json_stream import JsonStream
@@ -27,7 +28,7 @@ from cvpods_ext.errors import DataError
 from cvpods_ext.runtime.files import atomic_path, sha256_of, write_json
 from cvpods_ext.runtime.progress import progress_bar
 
-FORMAT = 1  # of the Arrow file; raise it when SCHEMA or a check changes
+FORMAT = 2  # of the Arrow file; raise it when its schema, a check or `policy` changes
 logger = logging.getLogger(__name__)
 
 
@@ -114,39 +115,35 @@ def build(json_path: Path, folder: Path) -> str:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".parsing-") as scratch:
         images, annotations, entries, digest = _first_pass(json_path, Path(scratch))
         categories = read_categories(entries, json_path)
-        writer.require(json_path, images, categories)
+        parse.require(json_path, images, categories)
         columns = annotations.read()
-        checked = writer.check(columns, images, np.array([c.id for c in categories], np.int64))
+        checked = check(columns, images, np.array([c.id for c in categories], np.int64))
         arrow = _arrow_file(folder, json_path, digest)
-        noted = dict(checked.noted)
-        if annotations.rings_dropped:
-            noted["polygon left out of an annotation that has others"] = annotations.rings_dropped
         facts = {
             "json": json_path.name,
             "sha256": digest,
             "federated": images.federated,
             "images_dropped": images.dropped,
-            "annotations": len(columns["id"]),
-            "dropped": checked.dropped,
-            "noted": noted,
+            "images_nameless": images.nameless,
+            **facts_of(checked, columns),
+            "noted": {**checked.noted, **{kind: count for kind, count in annotations.noted.items() if count}},
         }
-        if checked.dropped:
+        if facts["dropped"]:
             with atomic_path(arrow.with_suffix(".dropped.csv")) as temporary:
-                writer.write_dropped(temporary, columns, checked)
+                parse.write_dropped(temporary, columns, checked)
         with atomic_path(arrow) as temporary:
-            writer.write(temporary, columns, images, categories, checked, facts)
+            parse.write(temporary, columns, images, categories, checked, facts)
     logger.info("parsed %s in %.1f s into %s", json_path.name, time.perf_counter() - began, arrow)
     return digest
 
 
 def _first_pass(json_path: Path, scratch: Path) -> tuple[ImageColumns, AnnotationColumns, list, str]:
-    images, annotations, entries = ImageColumns(), AnnotationColumns(scratch), []
+    images, annotations, entries = ImageColumns(json_path), AnnotationColumns(scratch), []
     sinks = {"images": images.add, "annotations": annotations.add, "categories": entries.append}
     total_mb = max(1, json_path.stat().st_size >> 20)
     with progress_bar() as bar:
         task = bar.add_task(f"reading {json_path.name} (MB)", total=total_mb, note="")
         stream = JsonStream(json_path, lambda count: bar.advance(task, count / (1 << 20)))
-        for key, value in stream.items():
-            if key in sinks:
-                sinks[key](value)
+        for key, value in stream.elements(sinks):
+            sinks[key](value)
     return images, annotations, entries, stream.sha256

@@ -4,60 +4,75 @@ from __future__ import annotations
 
 import itertools
 from array import array
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from cvpods_ext.data.annotations import ragged
+from cvpods_ext.data.annotations import policy, ragged
 from cvpods_ext.data.category_tables import Category
 from cvpods_ext.errors import DataError
 
 _STRINGS_IN_MEMORY = 1 << 14
 
 NO_ID = "image without a whole-number id"
-NO_SIZE = "image without height and width"
-NO_FILE = "image without file_name and coco_url"
-TWICE = "image id given twice"
+NO_SIZE = f"image whose height and width are not two whole numbers of together at most {policy.MOST_PIXELS:,} pixels"
+TWICE = "image listed twice, with the same file and size"
 
 
 class ImageColumns:
-    """Columns of all usable images in json order; the others are counted in `dropped`."""
+    """Columns of all usable images in json order; the others are counted in `dropped`.
 
-    def __init__(self) -> None:
+    `nameless` images have no file name that could be looked up: they can be evaluated, not read. A second picture under
+    one id is a DataError, since nobody can tell whose the annotations are.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self.ids, self.heights, self.widths = array("q"), array("i"), array("i")
-        self.dropped: dict[str, int] = {}
-        self._seen: set[int] = set()
+        self.dropped: Counter[str] = Counter()
+        self.nameless = 0
+        self._seen: dict[int, int] = {}
         self._names: dict[str, _Strings] = {"file_name": _Strings(), "coco_url": _Strings()}
         self._lists = {"neg_category_ids": _IdLists(), "not_exhaustive_category_ids": _IdLists()}
 
     def add(self, image: Any) -> None:
         """Append one image of the json, or count why not."""
-        problem = self._problem(image)
-        if problem:
-            self.dropped[problem] = self.dropped.get(problem, 0) + 1
+        number = policy.whole_number(image.get("id")) if isinstance(image, dict) else None
+        if number is None:
+            self.dropped[NO_ID] += 1
             return
-        self._seen.add(image["id"])
-        self.ids.append(image["id"])
-        self.heights.append(image["height"])
-        self.widths.append(image["width"])
+        height, width = (policy.whole_number(image.get(side)) or 0 for side in ("height", "width"))
+        names = {key: policy.file_name(image.get(key)) for key in self._names}
+        looks = hash((height, width, *names.values()))  # of each image, since holding all of it takes far more memory
+        if number in self._seen:
+            self._same_picture(number, looks, image)
+            return
+        self._seen[number] = looks
+        if not 0 < min(height, width) <= max(height, width) <= policy.LONGEST_SIDE or (
+            height * width > policy.MOST_PIXELS
+        ):
+            self.dropped[NO_SIZE] += 1
+            return
+        self.ids.append(number)
+        self.heights.append(height)
+        self.widths.append(width)
+        self.nameless += not any(names.values())
         for key, strings in self._names.items():
-            strings.append(image.get(key))
+            strings.append(names[key])
         for key, lists in self._lists.items():
             lists.append(image.get(key))
 
-    def _problem(self, image: Any) -> str:
-        if not isinstance(image, dict) or not isinstance(image.get("id"), int):
-            return NO_ID
-        if image["id"] in self._seen:
-            return TWICE
-        sides = image.get("height"), image.get("width")
-        if not all(isinstance(side, int) and 0 < side < 1 << 20 for side in sides):
-            return NO_SIZE
-        if not any(isinstance(image.get(key), str) for key in self._names):
-            return NO_FILE
-        return ""
+    def _same_picture(self, number: int, looks: int, image: dict[str, Any]) -> None:
+        if self._seen[number] != looks:
+            raise DataError(
+                f"{self._path}: image id {number} stands for two pictures, the second one being "
+                f"{str(image.get('file_name', image.get('coco_url')))[:200]!r}. Nobody can tell which of them its "
+                "annotations belong to: give every image an id of its own, in annotations too."
+            )
+        self.dropped[TWICE] += 1
 
     def names(self, key: str) -> pa.ChunkedArray:
         """`file_name` or `coco_url` of every image, null where the json has none."""
@@ -80,8 +95,8 @@ class _Strings:
         self._chunks: list[pa.Array] = []
         self._pending: list[str | None] = []
 
-    def append(self, value: Any) -> None:
-        self._pending.append(value if isinstance(value, str) else None)
+    def append(self, value: str | None) -> None:
+        self._pending.append(value)
         if len(self._pending) >= _STRINGS_IN_MEMORY:
             self._flush()
 
@@ -103,7 +118,8 @@ class _IdLists:
 
     def append(self, ids: Any) -> None:
         self.present |= ids is not None
-        sound = [i for i in ids if isinstance(i, int)] if isinstance(ids, list) else []
+        numbers = map(policy.whole_number, ids) if isinstance(ids, list) else ()
+        sound = [number for number in numbers if number is not None]
         self._values.extend(sound)
         self._lengths.append(len(sound))
 
@@ -115,16 +131,18 @@ def read_categories(entries: list[Any], path: Path) -> tuple[Category, ...]:
     """Categories by ascending id, which is the order of labels. DataError names the first broken entry."""
     categories = []
     for entry in entries:
-        if not isinstance(entry, dict) or not isinstance(entry.get("id"), int) or "name" not in entry:
-            raise DataError(f"{path}: a category needs a whole-number id and a name, got {str(entry)[:80]}")
-        counts = [entry.get(key) for key in ("image_count", "instance_count")]
+        number = policy.whole_number(entry.get("id")) if isinstance(entry, dict) else None
+        name = policy.text(entry.get("name")) if isinstance(entry, dict) else None
+        if number is None or not name:
+            raise DataError(f"{path}: a category needs a whole-number id and a name, got {ascii(entry)[:80]}")
+        counts = [policy.whole_number(entry.get(key)) for key in ("image_count", "instance_count")]
         frequency = entry.get("frequency")
         categories.append(
             Category(
-                entry["id"],
-                str(entry["name"]),
+                number,
+                name,
                 frequency if frequency in ("r", "c", "f") else "",
-                *(count if isinstance(count, int) else -1 for count in counts),
+                *(-1 if count is None or count < 0 else count for count in counts),
             )
         )
     categories.sort(key=lambda category: category.id)

@@ -1,4 +1,7 @@
-"""Second pass: check the flat columns of a json, sort them by image, write them as one Arrow IPC file.
+"""From the checked columns of a json to one Arrow IPC file, sorted by image.
+
+Every annotation of a known image and category is kept, with what is wrong with it, since evaluation counts objects
+that training leaves out.
 
 Shapes: N = images, M = annotations in the json, K = annotations kept.
 """
@@ -8,116 +11,48 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from cvpods_ext.data.annotations import columns as raw
 from cvpods_ext.data.annotations import ragged
+from cvpods_ext.data.annotations.check import REASONS, Checked, lookup
 from cvpods_ext.data.annotations.image_columns import ImageColumns
+from cvpods_ext.data.annotations.polygon_clip import cut_far
 from cvpods_ext.data.category_tables import Category
 from cvpods_ext.errors import DataError
 
 IMAGES_PER_BATCH = 4096
+HUNDREDTHS = 100.0
 _VALUES_PER_CHECK = 1 << 22
 
-SCHEMA = pa.schema(
-    [
-        ("image_id", pa.int64()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("file_name", pa.string()),
-        ("coco_url", pa.string()),
-        ("negative_labels", pa.list_(pa.int32())),
-        ("not_exhaustive_labels", pa.list_(pa.int32())),
-        ("annotation_id", pa.list_(pa.int64())),
-        ("box", pa.list_(pa.list_(pa.float64(), 4))),  # XYXY
-        ("label", pa.list_(pa.int32())),
-        ("area", pa.list_(pa.float64())),
-        ("crowd", pa.list_(pa.uint8())),
-        ("polygons", pa.list_(pa.list_(pa.list_(pa.float32())))),  # x, y, x, y, ...
-        ("rle", pa.list_(pa.binary())),  # COCO compressed counts, empty for polygons
-    ]
-)
 
-
-@dataclass(frozen=True)
-class Checked:
-    """What the second pass found out about the raw columns.
-
-    `image` (M,) and `label` (M,) are positions in the lists of images and categories, -1 where unknown; `problem` (M,)
-    indexes `annotation_columns.DROPPED`; `noted` counts oddities that do not cost an annotation.
-    """
-
-    image: np.ndarray
-    label: np.ndarray
-    problem: np.ndarray
-    noted: Mapping[str, int]
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        """How many annotations are dropped, by reason."""
-        counts = np.bincount(self.problem, minlength=len(raw.DROPPED))
-        return {kind: int(count) for kind, count in zip(raw.DROPPED[1:], counts[1:], strict=True) if count}
-
-
-def check(columns: Mapping[str, np.ndarray], images: ImageColumns, category_ids: np.ndarray) -> Checked:
-    """Find every annotation that refers to nothing or has no usable box or mask; the first reason found counts."""
-    image_ids = np.asarray(images.ids, np.int64)
-    image = lookup(image_ids, columns["image_id"])
-    label = lookup(category_ids, columns["category_id"])
-    problem = np.array(columns["problem"])
-    height, width = (np.asarray(side, np.int64)[image] for side in (images.heights, images.widths))
-    x, y, w, h = columns["box"].T
-    rle_size, rle_length = columns["rle_size"], columns["rle_length"]
-    bad_rle = (rle_length > 0) & ((rle_size[:, 0] != height) | (rle_size[:, 1] != width))
-    no_mask = (rle_length == 0) & (columns["rings"] == 0)
-    with np.errstate(invalid="ignore"):
-        findings = (
-            (raw.NO_IMAGE, image < 0),
-            (raw.NO_CATEGORY, label < 0),
-            (raw.BOX_NOT_FINITE, ~np.isfinite(columns["box"]).all(axis=1)),
-            (raw.BOX_EMPTY, ~((w > 0) & (h > 0))),
-            (raw.BOX_OUTSIDE, (x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0)),
-            (raw.POLYGON_NOT_FINITE, _has_non_finite_polygon(columns)),
-            (raw.BAD_RLE, bad_rle),
-            (raw.NO_MASK, no_mask & bool((~no_mask).any())),
-        )
-    for code, found in findings:
-        problem[(problem == 0) & found] = code
-    ids = columns["id"]
-    noted = {
-        "crowd annotation, not trained on": int((columns["crowd"] != 0)[problem == 0].sum()),
-        "annotation id given twice or missing": len(ids) - len(np.unique(ids[ids >= 0])),
-    }
-    return Checked(image, label, problem, {kind: count for kind, count in noted.items() if count})
-
-
-def lookup(sorted_or_not: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Position of every wanted id in a list of distinct ids, -1 where it is not there."""
-    if len(sorted_or_not) == 0:
-        return np.full(len(wanted), -1, np.int64)
-    order = np.argsort(sorted_or_not, kind="stable")
-    ids = sorted_or_not[order]
-    at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
-    return np.where(ids[at] == wanted, order[at], -1)
-
-
-def _has_non_finite_polygon(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(M,) bool; the coordinates are looked at piece by piece since they are the bulk of a json."""
-    coordinates = columns["coordinates"]
-    bad = [
-        start + np.flatnonzero(~np.isfinite(coordinates[start : start + _VALUES_PER_CHECK]))
-        for start in range(0, len(coordinates), _VALUES_PER_CHECK)
-    ]
-    found = np.zeros(len(columns["rings"]), bool)
-    if any(len(piece) for piece in bad):
-        ring = np.searchsorted(ragged.starts_of(columns["points"]) * 2, np.concatenate(bad), side="right") - 1
-        found[np.searchsorted(ragged.starts_of(columns["rings"]), ring, side="right") - 1] = True
-    return found
+def schema(coordinates: pa.DataType) -> pa.Schema:
+    """One row per image. `coordinates` are int32 hundredths of a pixel where these are exact, else float64 pixels."""
+    return pa.schema(
+        [
+            ("image_id", pa.int64()),
+            ("height", pa.int32()),
+            ("width", pa.int32()),
+            ("file_name", pa.string()),
+            ("coco_url", pa.string()),
+            ("negative_labels", pa.list_(pa.int32())),
+            ("not_exhaustive_labels", pa.list_(pa.int32())),
+            ("annotation_id", pa.list_(pa.int64())),
+            ("box", pa.list_(pa.list_(pa.float64(), 4))),  # XYWH
+            ("label", pa.list_(pa.int32())),
+            ("area", pa.list_(pa.float64())),
+            ("crowd", pa.list_(pa.uint8())),
+            ("ignore", pa.list_(pa.uint8())),
+            ("box_problem", pa.list_(pa.uint8())),  # policy.Box
+            ("mask_problem", pa.list_(pa.uint8())),  # policy.Mask
+            ("polygons", pa.list_(pa.list_(pa.list_(coordinates)))),  # x, y, x, y, ...
+            ("rle", pa.list_(pa.binary())),  # COCO compressed counts, empty for polygons
+        ]
+    )
 
 
 def write(
@@ -128,57 +63,86 @@ def write(
     checked: Checked,
     facts: Mapping[str, Any],
 ) -> None:
-    """Write the kept annotations, one row per image in json order; `facts` go into the schema metadata."""
-    kept = np.flatnonzero(checked.problem == 0)
+    """Write one row per image in json order, its annotations in json order; `facts` go into the schema metadata."""
+    kept = np.flatnonzero(checked.reference == 0)
     kept = kept[np.argsort(checked.image[kept], kind="stable")]
     first_of_image = ragged.starts_of(np.bincount(checked.image[kept], minlength=len(images.ids)))
-    gather = _Gather(columns, checked.label)
+    gather = _Gather(columns, checked, images)
     category_ids = np.array([category.id for category in categories], np.int64)
     per_image = _image_arrays(images, category_ids)
     metadata = {
         "categories": json.dumps([asdict(category) for category in categories]),
         "facts": json.dumps(dict(facts)),
     }
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA.with_metadata(metadata)) as writer:
+    full_schema = schema(gather.coordinates).with_metadata(metadata)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, full_schema) as writer:
         for start in range(0, len(images.ids), IMAGES_PER_BATCH):
             stop = min(start + IMAGES_PER_BATCH, len(images.ids))
             starts = first_of_image[start : stop + 1]
             rows = kept[starts[0] : starts[-1]]
             arrays = [column[start:stop] for column in per_image]
             arrays += [_lists(starts - starts[0], values) for values in gather(rows)]
-            writer.write_batch(pa.record_batch([_flat(a) for a in arrays], schema=SCHEMA))
+            writer.write_batch(pa.record_batch([_flat(a) for a in arrays], schema=full_schema))
+
+
+def _are_hundredths(coordinates: np.ndarray) -> bool:
+    """Whether every coordinate is the float nearest to a whole number of hundredths, as in LVIS and COCO."""
+    for start in range(0, len(coordinates), _VALUES_PER_CHECK):
+        piece = np.asarray(coordinates[start : start + _VALUES_PER_CHECK])
+        with np.errstate(invalid="ignore", over="ignore"):
+            exact = (np.rint(piece * HUNDREDTHS) / HUNDREDTHS == piece) & (np.abs(piece) < 1 << 24)
+        if not exact.all():
+            return False
+    return True
 
 
 class _Gather:
-    """Annotation fields of chosen rows, as Arrow arrays in the order of SCHEMA."""
+    """Annotation fields of chosen rows, as Arrow arrays in the order of `schema`."""
 
-    def __init__(self, columns: Mapping[str, np.ndarray], label: np.ndarray) -> None:
-        self._columns, self._label = columns, label
+    def __init__(self, columns: Mapping[str, np.ndarray], checked: Checked, images: ImageColumns) -> None:
+        self._columns, self._checked = columns, checked
+        self._sizes = np.stack([np.asarray(side, np.int64) for side in (images.heights, images.widths)], axis=1)
         self._rings = ragged.starts_of(columns["rings"])
         self._points = ragged.starts_of(columns["points"])
         self._rle = ragged.starts_of(columns["rle_length"])
+        exact = not checked.far.any() and _are_hundredths(columns["coordinates"])
+        self.coordinates = pa.int32() if exact else pa.float64()
 
     def __call__(self, rows: np.ndarray) -> list[pa.Array]:
-        columns = self._columns
-        boxes = columns["box"][rows]
-        boxes[:, 2:] += boxes[:, :2]
-        rings = ragged.positions(self._rings, rows)
-        points = ragged.positions(self._points, rings)
-        vertices = columns["coordinates"].reshape(-1, 2)[points]
-        coordinates = _lists(ragged.starts_of(2 * columns["points"][rings]), pa.array(vertices.reshape(-1)))
-        rle = columns["rle"][ragged.positions(self._rle, rows)]
-        rle_starts = ragged.starts_of(columns["rle_length"][rows])
+        columns, checked = self._columns, self._checked
+        has_mask = checked.mask_problem[rows] == 0
+        rle_lengths = np.where(has_mask, columns["rle_length"][rows], 0)
+        rle = columns["rle"][ragged.positions(self._rle, rows[has_mask])]
+        rle_starts = ragged.starts_of(rle_lengths).astype(np.int32)
         return [
             pa.array(columns["id"][rows]),
-            pa.FixedSizeListArray.from_arrays(pa.array(boxes.reshape(-1)), 4),
-            pa.array(self._label[rows].astype(np.int32)),
-            pa.array(columns["area"][rows]),
-            pa.array(columns["crowd"][rows]),
-            _lists(ragged.starts_of(columns["rings"][rows]), coordinates),
+            pa.FixedSizeListArray.from_arrays(pa.array(checked.boxes[rows].reshape(-1)), 4),
+            pa.array(checked.label[rows].astype(np.int32)),
+            pa.array(checked.areas[rows]),
+            *(pa.array(columns[name][rows]) for name in ("crowd", "ignore")),
+            pa.array(checked.box_problem[rows]),
+            pa.array(checked.mask_problem[rows]),
+            self._polygons(rows, has_mask),
             pa.BinaryArray.from_buffers(
-                pa.binary(), len(rows), [None, pa.py_buffer(rle_starts.astype(np.int32)), pa.py_buffer(rle)]
+                pa.binary(), len(rows), [None, pa.py_buffer(rle_starts), pa.py_buffer(np.ascontiguousarray(rle))]
             ),
         ]
+
+    def _polygons(self, rows: np.ndarray, has_mask: np.ndarray) -> pa.Array:
+        rings = ragged.positions(self._rings, rows[has_mask])
+        points = ragged.positions(self._points, rings)
+        masks = ragged.Polygons(
+            vertices=self._columns["coordinates"].reshape(-1, 2)[points],
+            polygon_starts=ragged.starts_of(self._columns["points"][rings]),
+            instance_starts=ragged.starts_of(np.where(has_mask, self._columns["rings"][rows], 0)),
+        )
+        far = np.flatnonzero(self._checked.far[rows])
+        if len(far):
+            masks = cut_far(masks, far, self._sizes[self._checked.image[rows]])
+        values = masks.vertices.reshape(-1)
+        if self.coordinates == pa.int32():
+            values = np.rint(values * HUNDREDTHS).astype(np.int32)
+        return _lists(masks.instance_starts, _lists(2 * masks.polygon_starts, pa.array(values)))
 
 
 def _lists(starts: np.ndarray, values: pa.Array) -> pa.ListArray:
@@ -190,7 +154,7 @@ def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def _image_arrays(images: ImageColumns, category_ids: np.ndarray) -> list[Any]:
-    """The columns of SCHEMA that describe the image itself, in its order."""
+    """The columns of `schema` that describe the image itself, in its order."""
     arrays: list[Any] = [
         pa.array(np.asarray(images.ids, np.int64)),
         pa.array(np.asarray(images.heights, np.int32)),
@@ -207,13 +171,14 @@ def _image_arrays(images: ImageColumns, category_ids: np.ndarray) -> list[Any]:
 
 
 def write_dropped(path: Path, columns: Mapping[str, np.ndarray], checked: Checked) -> None:
-    """List every dropped annotation, so that its author can mend it."""
+    """List every annotation that is not trained on, so that its author can mend it."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("annotation_id", "image_id", "category_id", "problem"))
-        for row in np.flatnonzero(checked.problem):
+        problems = checked.problems(masks=True)
+        for row in np.flatnonzero(problems):
             identity = [int(columns[name][row]) for name in ("id", "image_id", "category_id")]
-            writer.writerow((*identity, raw.DROPPED[checked.problem[row]]))
+            writer.writerow((*identity, REASONS[problems[row]]))
 
 
 def require(path: Path, images: ImageColumns, categories: tuple[Category, ...]) -> None:

@@ -6,12 +6,19 @@ together along the border, which covers the same pixels.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeVar
+
 import numpy as np
 
-from cvpods_ext.structures import PolygonMasks
+from cvpods_ext.data.annotations.ragged import Polygons, join
+
+if TYPE_CHECKING:
+    from cvpods_ext.structures import PolygonMasks
+
+Masks = TypeVar("Masks", "PolygonMasks", Polygons)
 
 
-def clip(masks: PolygonMasks, size: tuple[int, int]) -> PolygonMasks:
+def clip(masks: Masks, size: tuple[int, int]) -> Masks:
     """Intersect with the frame of `size` = (height, width); polygons without area in it vanish, instances stay."""
     height, width = size
     vertices = np.asarray(masks.vertices, np.float64)
@@ -49,7 +56,7 @@ def _previous(owner: np.ndarray) -> np.ndarray:
     return previous
 
 
-def _without_empty(vertices: np.ndarray, owner: np.ndarray, masks: PolygonMasks) -> PolygonMasks:
+def _without_empty(vertices: np.ndarray, owner: np.ndarray, masks: Masks) -> Masks:
     count = len(masks.polygon_starts) - 1
     before = vertices[_previous(owner)] if len(owner) else vertices
     # Shoelace formula; a polygon squeezed onto a border has no area.
@@ -59,7 +66,7 @@ def _without_empty(vertices: np.ndarray, owner: np.ndarray, masks: PolygonMasks)
     keep_vertex = kept[owner]
     lengths = np.bincount(owner, minlength=count)[kept]
     per_instance = np.concatenate(([0], np.cumsum(kept)))[masks.instance_starts]
-    return PolygonMasks(vertices[keep_vertex], np.concatenate(([0], np.cumsum(lengths))), per_instance)
+    return type(masks)(vertices[keep_vertex], np.concatenate(([0], np.cumsum(lengths))), per_instance)
 
 
 def tight_boxes(masks: PolygonMasks) -> np.ndarray:
@@ -71,3 +78,22 @@ def tight_boxes(masks: PolygonMasks) -> np.ndarray:
         boxes[full, :2] = np.minimum.reduceat(masks.vertices, starts[full])
         boxes[full, 2:] = np.maximum.reduceat(masks.vertices, starts[full])
     return boxes
+
+
+def cut_far(masks: Polygons, far: np.ndarray, sizes: np.ndarray) -> Polygons:
+    """Cut the instances `far` off where they lie more than one image side beyond their image.
+
+    `far` are ascending positions, `sizes` (N, 2) height, width of the image of every instance. Inside the images
+    nothing changes, and a rasteriser no longer draws outlines of millions of pixels.
+    """
+    parts, done = [], 0
+    for at in far.tolist():
+        height, width = sizes[at].tolist()
+        shift, one = np.array([width, height], np.float64), masks.take(np.array([at]))
+        frame = (3 * height, 3 * width)
+        cut = clip(Polygons(one.vertices + shift, one.polygon_starts, one.instance_starts), frame)
+        back = Polygons(cut.vertices - shift, cut.polygon_starts, cut.instance_starts)
+        parts += [masks.take(np.arange(done, at)), back]
+        done = at + 1
+    parts.append(masks.take(np.arange(done, len(sizes))))
+    return join(parts)

@@ -8,27 +8,42 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as coco_mask
 
+from cvpods_ext.data.annotations import policy
+
 
 def compress(segmentation: Mapping[str, Any]) -> tuple[bytes, tuple[int, int]] | None:
     """Compressed counts and (height, width) of a json RLE, or None if its runs do not fill height x width.
 
     The check comes before the COCO library sees the counts, which decodes into a buffer of the stated size.
     """
+    size, counts = segmentation.get("size"), segmentation.get("counts")
+    if not isinstance(size, list) or len(size) != 2 or not isinstance(counts, (str, list)):
+        return None
+    height, width = (policy.whole_number(side) or 0 for side in size)
+    if height < 1 or width < 1 or height * width > policy.MOST_PIXELS:
+        return None
     try:
-        height, width = (int(side) for side in segmentation["size"])
-        counts = segmentation["counts"]
-        packed = counts.encode("ascii") if isinstance(counts, str) else None
-        runs = np.asarray(counts, dtype=np.int64) if packed is None else run_lengths(packed)
-    except (KeyError, TypeError, ValueError, OverflowError):
+        if isinstance(counts, str):
+            packed = counts.encode("ascii")
+            runs = run_lengths(packed)
+        else:
+            packed, runs = None, _whole_runs(counts)
+    except (TypeError, ValueError, OverflowError):
         return None
-    if height < 1 or width < 1 or height * width > 1 << 31 or runs.ndim != 1 or (runs < 0).any():
-        return None
-    if int(runs.sum()) != height * width:
+    if runs.ndim != 1 or ((runs < 0) | (runs > height * width)).any() or int(runs.sum()) != height * width:
         return None
     if packed is None:
         encoded: Any = coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
         packed = bytes(encoded["counts"])
     return packed, (height, width)
+
+
+def _whole_runs(counts: list[Any]) -> np.ndarray:
+    """Run lengths written as a list; ValueError if one is no whole number."""
+    runs = np.asarray(counts, dtype=np.float64)  # exact up to 2^53, far more than an image has pixels
+    if not (runs == np.floor(runs)).all():
+        raise ValueError("a run is no whole number")
+    return np.where(np.abs(runs) < 1 << 53, runs, -1).astype(np.int64)
 
 
 def run_lengths(packed: bytes) -> np.ndarray:

@@ -19,7 +19,7 @@ def accumulated(gt: GroundTruth, table: DetectionTable, task: str, limit: Limit)
 
     What is evaluated is selected here, and areas are given, because hotcoco differs from the official packages there.
     """
-    gt = select_annotations(gt)
+    gt = select_annotations(gt, task)
     table = table.take(select_detections(gt, table, limit))
     areas = detection_shapes(gt, table, task).areas
     if gt.federated:
@@ -71,7 +71,7 @@ def _dataset(gt: GroundTruth, task: str) -> hotcoco.COCO:
         categories,
         gt.image_ids[gt.images],
         gt.category_ids[gt.categories],
-        np.nan_to_num(gt.boxes),
+        gt.boxes if task == "bbox" else np.nan_to_num(gt.boxes),
         ids=np.arange(1, len(gt.images) + 1),
         area=gt.areas,
         iscrowd=gt.crowd.astype(np.int64),

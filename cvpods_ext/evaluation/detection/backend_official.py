@@ -1,4 +1,4 @@
-"""The official evaluators, `lvis` and `pycocotools`, unchanged: slow, hungry, and the last word on what AP means."""
+"""The official evaluators, `lvis` and `pycocotools`, unchanged: slow and large in memory, and the definition of AP."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from cvpods_ext.evaluation.detection.detections import DetectionTable
 from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
 from cvpods_ext.evaluation.detection.protocol import GROUPS
+from cvpods_ext.evaluation.detection.selection import exempt_unusable
 
 
 def lvis_accumulated(gt: GroundTruth, table: DetectionTable, task: str, max_detections: int) -> dict[str, np.ndarray]:
@@ -25,6 +26,7 @@ def lvis_accumulated(gt: GroundTruth, table: DetectionTable, task: str, max_dete
         def _load_json(self, path: Any) -> Any:
             return path
 
+    gt = exempt_unusable(gt, task)
     rows = _rows(table, task) or [_nothing(gt, task)]
     with _numpy_float(), _quiet():
         truth = Given(_dataset(gt, task))
@@ -39,6 +41,7 @@ def coco_accumulated(gt: GroundTruth, table: DetectionTable, task: str) -> dict[
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
+    gt = exempt_unusable(gt, task)
     truth: Any = COCO()
     with _quiet():
         truth.dataset = _dataset(gt, task)
@@ -120,12 +123,13 @@ def _dataset(gt: GroundTruth, task: str) -> dict[str, Any]:
 def _annotations(gt: GroundTruth, task: str) -> list[dict[str, Any]]:
     annotations = []
     masks = gt.rle_dicts(np.arange(len(gt.images))) if task == "segm" else []
+    boxes = np.nan_to_num(gt.boxes).tolist()  # an object whose mask is evaluated may have none
     for k in range(len(gt.images)):
         annotation: dict[str, Any] = {
             "id": k + 1,
             "image_id": int(gt.image_ids[gt.images[k]]),
             "category_id": int(gt.category_ids[gt.categories[k]]),
-            "bbox": gt.boxes[k].tolist(),
+            "bbox": boxes[k],
             "area": float(gt.areas[k]),
             "iscrowd": int(gt.crowd[k]),
             "ignore": int(gt.ignore[k]),

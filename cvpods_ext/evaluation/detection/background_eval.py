@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,22 +54,26 @@ def following(annotations_json: Path, folder: Path, families: Sequence[str], max
 def follow(annotations_json: Path, folder: Path, tasks: Sequence[str], max_detections: int) -> None:
     """Prepare every shard for every task until the process that started this one is gone."""
     parent = os.getppid()
-    gt = ground_truth.load(annotations_json, masks=any(map(needs_masks, tasks)))
-    counted = select_annotations(gt)
+    counted = counted_annotations(ground_truth.load(annotations_json, masks=any(map(needs_masks, tasks))), tasks)
     done: set[tuple[str, int]] = set()
     while os.getppid() == parent:
         for shard in shard_files(folder):
             state = (shard.name, shard.stat().st_mtime_ns)
             if state not in done and os.getppid() == parent:
-                prepare(counted, shard, tasks, max_detections)
+                prepare(counted, shard, max_detections)
                 done.add(state)
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def prepare(gt: GroundTruth, shard: Path, tasks: Sequence[str], max_detections: int) -> None:
-    """Keep the candidates of one shard for every task, if they are not there; `gt` are the annotations that count."""
-    limit = limit_of(gt.federated, max_detections)
-    for task in tasks:
+def counted_annotations(gt: GroundTruth, tasks: Sequence[str]) -> dict[str, GroundTruth]:
+    """The annotations that count for each task."""
+    return {task: select_annotations(gt, task) for task in tasks}
+
+
+def prepare(counted: Mapping[str, GroundTruth], shard: Path, max_detections: int) -> None:
+    """Keep the overlaps of one shard with the `counted_annotations` of every task, if they are not there."""
+    for task, gt in counted.items():
+        limit = limit_of(gt.federated, max_detections)
         if iou_cache.read(shard, task, limit, gt) is None:
             iou_cache.write(shard, task, limit, gt, shard_candidates(gt, shard, task, limit))
 

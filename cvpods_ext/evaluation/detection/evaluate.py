@@ -54,8 +54,7 @@ def evaluate(
     gt = ground_truth.load(
         annotations_json, masks=any(map(needs_masks, families)), train_image_counts=train_image_counts
     )
-    if not all(map(needs_masks, families)):
-        _require_boxes(gt)
+    ground_truth.tell(gt)
     limit = limit_of(gt.federated, max_detections)
     settings = {
         "evaluator": "pycocotools" if evaluator == "lvis" and not gt.federated else evaluator,
@@ -115,13 +114,6 @@ def _by_other(gt: GroundTruth, folder: Path, task: str, limit: Limit, evaluator:
     if not gt.federated:
         metrics |= coco_recalls(recall[:, :, 0, 0], recall[:, :, 0, 1])
     return metrics
-
-
-def _require_boxes(gt: GroundTruth) -> None:
-    wrong = ~np.isfinite(gt.boxes).all(axis=1)
-    if wrong.any():
-        image_id = gt.image_ids[gt.images[wrong][0]]
-        raise DataError(f"{gt.path}: an annotation on image {image_id} has no finite bbox.")
 
 
 def check(gt: GroundTruth, folder: Path) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def _calibration(source: Source, kind: str) -> Metrics:
 
 def _errors(source: Source, kind: str) -> Metrics:
     table = source.table(kind)
-    lost = costs(table, classify(select_annotations(source.gt), source.folder, table, kind))
+    lost = costs(table, classify(select_annotations(source.gt, kind), source.folder, table, kind))
     return {
         name if group == "all" else f"{name}_{group}": value
         for group in ("all", *GROUPS)

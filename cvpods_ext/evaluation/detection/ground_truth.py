@@ -1,11 +1,12 @@
 """The annotation file as the evaluators need it: columns instead of dicts, LVIS's federated lists as sorted keys.
 
-Shapes: I = images, K = categories, both by sorted id; A = annotations in file order. A key is image * K + category.
+Shapes: I = images, K = categories, both by sorted id; A = annotations, those of an image in file order. A key is
+image * K + category.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,8 +16,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from cvpods_ext.data.annotations.annotations import Annotations, EveryAnnotation, read_cached
+from cvpods_ext.data.annotations.policy import BOX_WORDS, EVALUATED_BOXES, EVALUATED_MASKS, MASK_WORDS
+from cvpods_ext.data.category_tables import Category
+from cvpods_ext.data.paths import DatasetPaths
 from cvpods_ext.errors import DataError
-from cvpods_ext.evaluation.detection.annotation_json import BOX, MASK, cached_table
+from cvpods_ext.evaluation.detection import annotation_masks
 from cvpods_ext.evaluation.detection.protocol import GROUPS
 
 
@@ -26,9 +31,10 @@ class GroundTruth:
 
     image_ids (I,), image_sizes (I, 2) height, width; category_ids (K,), frequency (K,) positions in GROUPS;
     per annotation: images, categories (A,) positions, boxes (A, 4) float64 XYWH, areas (A,), crowd and ignore (A,)
-    bool; if masks were read rles (A,) compressed COCO RLE, mask_boxes (A, 4) tight XYWH and mask_areas (A,) pixels.
+    bool, box_usable and mask_usable (A,) bool by the rules of `data.annotations.policy`; if masks were read rles (A,)
+    compressed COCO RLE, mask_boxes (A, 4) tight XYWH and mask_areas (A,) pixels.
     `negatives` and `not_exhaustive` are sorted keys of the verified absent and of the incompletely annotated pairs.
-    `notes` says what had to be derived; `sha256` is the json's.
+    `notes` says what had to be derived or could not be evaluated; `sha256` is the json's.
     """
 
     path: Path
@@ -45,6 +51,8 @@ class GroundTruth:
     areas: np.ndarray
     crowd: np.ndarray
     ignore: np.ndarray
+    box_usable: np.ndarray
+    mask_usable: np.ndarray
     rles: pa.Array | None
     mask_boxes: np.ndarray | None
     mask_areas: np.ndarray | None
@@ -87,7 +95,8 @@ class GroundTruth:
 
     def take(self, positions: np.ndarray) -> GroundTruth:
         """The annotations at `positions`, in that order; images, categories and lists stay."""
-        chosen = ("images", "categories", "boxes", "areas", "crowd", "ignore", "mask_boxes", "mask_areas")
+        chosen = ("images", "categories", "boxes", "areas", "crowd", "ignore", "box_usable", "mask_usable")
+        chosen += ("mask_boxes", "mask_areas")
         columns = {name: getattr(self, name) for name in chosen}
         columns = {name: None if column is None else column[positions] for name, column in columns.items()}
         return replace(self, **columns, rles=None if self.rles is None else self.rles.take(pa.array(positions)))
@@ -105,62 +114,107 @@ def load(path: Path, masks: bool, train_image_counts: Sequence[int] | None = Non
 
     It is federated (LVIS) if a category has a frequency or an image has `neg_category_ids`. Absent frequencies are
     derived from `train_image_counts` (K,), else from the categories' `image_count`, else from this file's images.
+    DataError if the file cannot be read, or has annotations but no mask although `masks` are wanted.
     """
     path = Path(path)
-    table, digest = cached_table(path, masks)
-    header = json.loads(table.schema.metadata[b"header"])
-    categories, notes = header["categories"], dict(header["notes"])
-    column = {name: table.column(name).to_numpy() for name in table.column_names if name != "rle"}
-    federated = header["negatives"] is not None or any("frequency" in category for category in categories)
-    num_pairs = len(header["image_ids"]) * len(categories)
-    negatives = header["negatives"]
-    if federated and negatives is None:
+    found = read_cached(DatasetPaths(path.name.removesuffix(".json"), path, path.parent, "own", path.parent))
+    every = found.every()
+    order = np.argsort(found.image_ids, kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    notes = _notes(found, every, masks)
+    num_pairs = len(found) * found.num_classes
+    federated = found.facts["federated"] or any(category.frequency for category in found.categories)
+    negatives, not_exhaustive = (_keys(found, place, name) for name in ("negative_labels", "not_exhaustive_labels"))
+    if federated and not found.facts["federated"]:
         notes["negatives"] = "no image has neg_category_ids: every category counts as verified on every image"
         negatives = np.arange(num_pairs)
+    table = annotation_masks.drawn(found) if masks else None
+    measured = [] if table is None else [table.column(name).to_numpy() for name in annotation_masks.COLUMNS]
     own_counts = np.bincount(
-        np.unique(column["image"] * len(categories) + column["category"]) % max(1, len(categories)),
-        minlength=len(categories),
+        np.unique(every.image * found.num_classes + every.label) % found.num_classes, minlength=found.num_classes
     )
     return GroundTruth(
         path=path,
-        sha256=digest,
+        sha256=found.facts["sha256"],
         federated=federated,
-        image_ids=np.array(header["image_ids"], dtype=np.int64),
-        image_sizes=np.array([header["heights"], header["widths"]], dtype=np.int64).T,
-        category_ids=np.array([category["id"] for category in categories], dtype=np.int64),
-        category_names=[str(category.get("name", category["id"])) for category in categories],
-        frequency=_frequency(categories, train_image_counts, own_counts, path, notes),
-        images=column["image"],
-        categories=column["category"],
-        boxes=np.stack([column[name] for name in BOX], axis=1),
-        areas=column["area"],
-        crowd=column["crowd"],
-        ignore=column["ignore"],
-        rles=table.column("rle").combine_chunks() if masks else None,
-        mask_boxes=np.stack([column[name] for name in MASK[:4]], axis=1) if masks else None,
-        mask_areas=column["mask_area"] if masks else None,
-        negatives=np.asarray(negatives if negatives is not None else (), dtype=np.int64),
-        not_exhaustive=np.array(header["not_exhaustive"], dtype=np.int64),
+        image_ids=found.image_ids[order],
+        image_sizes=np.stack((found.heights, found.widths), axis=1)[order].astype(np.int64),
+        category_ids=found.category_ids,
+        category_names=[category.name for category in found.categories],
+        frequency=_frequency(found.categories, train_image_counts, own_counts, path, notes),
+        images=place[every.image],
+        categories=every.label.astype(np.int64),
+        boxes=every.boxes,
+        areas=every.areas,
+        crowd=every.crowd,
+        ignore=every.ignore,
+        box_usable=np.isin(every.box_problem, EVALUATED_BOXES),
+        mask_usable=np.isin(every.mask_problem, EVALUATED_MASKS),
+        rles=None if table is None else table.column("rle").combine_chunks(),
+        mask_boxes=np.stack(measured[:4], axis=1) if measured else None,
+        mask_areas=measured[4] if measured else None,
+        negatives=negatives,
+        not_exhaustive=not_exhaustive,
         notes=notes,
     )
 
 
+def _keys(found: Annotations, place: np.ndarray, name: str) -> np.ndarray:
+    """Sorted keys of the labels that a list names on each image."""
+    labels, owner = found.label_lists(name)
+    return np.unique(place[owner] * found.num_classes + labels)
+
+
+def _notes(found: Annotations, every: EveryAnnotation, masks: bool) -> dict[str, Any]:
+    """What the file's annotations lost or had to be given, by the words of `data.annotations.policy`."""
+    unusable = {"boxes_not_evaluated": _count(every.box_problem, BOX_WORDS, EVALUATED_BOXES)}
+    if masks:
+        unusable["masks_not_evaluated"] = _count(every.mask_problem, MASK_WORDS, EVALUATED_MASKS)
+    facts = found.facts
+    notes = {
+        "images_left_out": facts["images_dropped"],
+        "annotations_left_out": facts["unrelated"],
+        **unusable,
+        "read_otherwise": facts["noted"],
+    }
+    return {name: counts for name, counts in notes.items() if counts}
+
+
+def _count(problems: np.ndarray, words: Sequence[str], evaluated: Sequence[int]) -> dict[str, int]:
+    counts = np.bincount(problems, minlength=len(words)).tolist()
+    return {word: n for k, (word, n) in enumerate(zip(words, counts, strict=True)) if n and k not in evaluated}
+
+
+def tell(gt: GroundTruth) -> None:
+    """Warn about everything that the evaluation leaves out."""
+    meaning = {
+        "images_left_out": "image(s) left out",
+        "annotations_left_out": "annotation(s) left out",
+        "boxes_not_evaluated": "object(s) that count neither way for boxes",
+        "masks_not_evaluated": "object(s) that count neither way for masks",
+    }
+    for name, text in meaning.items():
+        for word, count in gt.notes.get(name, {}).items():
+            logging.getLogger(__name__).warning("%s: %d %s: %s", gt.path.name, count, text, word)
+
+
 def _frequency(
-    categories: list[dict[str, Any]],
+    categories: Sequence[Category],
     train_image_counts: Sequence[int] | None,
     own_counts: np.ndarray,
     path: Path,
     notes: dict[str, Any],
 ) -> np.ndarray:
     """(K,) positions in GROUPS: as the file says, else by image counts (rare <= 10 < common <= 100 < frequent)."""
-    if categories and all(category.get("frequency") in GROUPS for category in categories):
-        return np.array([GROUPS.index(category["frequency"]) for category in categories])
+    if all(category.frequency for category in categories):
+        return np.array([GROUPS.index(category.frequency) for category in categories])
     if train_image_counts is not None:
         if len(train_image_counts) != len(categories):
             raise DataError(f"{len(train_image_counts)} image counts for the {len(categories)} categories of {path}.")
         counts, origin = np.asarray(train_image_counts), "training image counts"
-    elif categories and all("image_count" in category for category in categories):
-        counts, origin = np.array([category["image_count"] for category in categories]), "image_count of the categories"
+    elif all(category.image_count >= 0 for category in categories):
+        counts, origin = np.array([category.image_count for category in categories]), "image_count of the categories"
     else:
         counts, origin = own_counts, f"image counts of {path.name} itself"
     notes["frequency"] = f"derived from {origin}"

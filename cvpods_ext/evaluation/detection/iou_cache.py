@@ -16,7 +16,7 @@ from cvpods_ext.evaluation.detection.match_table import Candidates
 from cvpods_ext.evaluation.detection.selection import Limit
 from cvpods_ext.runtime.files import atomic_path
 
-FORMAT = 1  # raise it when the content of a file changes
+FORMAT = 2  # raise it when the content of a file changes
 
 
 def path_of(shard: Path, task: str, limit: Limit) -> Path:

@@ -26,7 +26,7 @@ def match_share(
 ) -> list[Candidates]:
     """The work of one process, which opens the annotations itself (their cache is memory-mapped)."""
     gt = ground_truth.load(annotations_json, masks=needs_masks(task))
-    return match_shards(select_annotations(gt), share, task, limit, lowest)
+    return match_shards(select_annotations(gt, task), share, task, limit, lowest)
 
 
 def shard_candidates(gt: GroundTruth, shard: Path, task: str, limit: Limit) -> Candidates:

@@ -34,7 +34,7 @@ from cvpods_ext.evaluation.detection.protocol import OFFICIAL, Criteria, needs_m
 from cvpods_ext.evaluation.detection.selection import Limit, best_per_category, select_annotations
 from cvpods_ext.runtime.files import atomic_path
 
-FORMAT = 2  # of the cached table
+FORMAT = 3  # of the cached table
 ROWS_PER_WORKER = 1_000_000  # fewer do not repay the start of a process
 
 
@@ -56,7 +56,7 @@ def match_table(
     fingerprint = _fingerprint(gt, folder)
     cached = _read(cache, fingerprint)
     if cached is None:
-        counted = select_annotations(gt)
+        counted = select_annotations(gt, task)
         cached = judge(counted, _candidates(counted, folder, task, limit, workers, criteria), criteria)
         _write(cache, *cached, fingerprint)
         if criteria == OFFICIAL:

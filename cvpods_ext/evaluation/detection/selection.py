@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 
 from cvpods_ext.config.detection_protocol import COCO, LVIS
+from cvpods_ext.evaluation.detection import annotation_masks
 from cvpods_ext.evaluation.detection.detections import DetectionTable
 from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
 
@@ -42,17 +44,51 @@ def limit_of(federated: bool, max_detections: int) -> Limit:
     return Limit(per_image=max_detections) if federated else COCO_LIMIT
 
 
-def select_annotations(gt: GroundTruth) -> GroundTruth:
+def select_annotations(gt: GroundTruth, task: str) -> GroundTruth:
     """Annotations as the official evaluator of the file's kind counts them.
 
     COCO's counts all, ignores crowds and disregards `ignore`. LVIS's drops an area of 0 (also as evidence that the
     category was verified), honours `ignore` and disregards `iscrowd`; an ignored annotation gets an area outside all
     ranges here, which is what ignoring means.
     """
+    gt = exempt_unusable(gt, task)
     if not gt.federated:
         return gt
     kept = gt.take(np.flatnonzero((gt.areas > 0) & (gt.areas < np.inf)))
     return replace(kept, areas=np.where(kept.ignore, IGNORED_AREA, kept.areas), crowd=np.zeros_like(kept.crowd))
+
+
+def exempt_unusable(gt: GroundTruth, task: str) -> GroundTruth:
+    """Annotations without a usable box ("bbox") or mask (other tasks) no longer speak against a detector.
+
+    The official protocols know how to say that a category is not fully annotated on an image: LVIS lists it among the
+    not exhaustive ones, COCO has a crowd, here one that covers the whole image and more.
+    """
+    unusable = ~(gt.box_usable if task == "bbox" else gt.mask_usable)
+    if not unusable.any():
+        return gt
+    if gt.federated:
+        not_exhaustive = np.union1d(gt.not_exhaustive, gt.keys[unusable])
+        return replace(gt.take(np.flatnonzero(~unusable)), not_exhaustive=not_exhaustive)
+    sides = gt.image_sizes[gt.images][:, ::-1].astype(np.float64)
+    everywhere = np.concatenate((-sides, 3 * sides), axis=1)
+    crowd, where = gt.crowd | unusable, unusable[:, None]
+    if gt.rles is None:
+        return replace(gt, crowd=crowd, boxes=np.where(where, everywhere, gt.boxes))
+    assert gt.mask_boxes is not None, "masks were read"
+    assert gt.mask_areas is not None, "masks were read"
+    rles = gt.rles.to_pylist()
+    for row in np.flatnonzero(unusable).tolist():
+        rles[row] = annotation_masks.full(*gt.image_sizes[gt.images[row]].tolist())
+    whole = np.concatenate((np.zeros_like(sides), sides), axis=1)
+    return replace(
+        gt,
+        crowd=crowd,
+        boxes=np.where(where, everywhere, gt.boxes),
+        rles=pa.array(rles, pa.binary()),
+        mask_boxes=np.where(where, whole, gt.mask_boxes),
+        mask_areas=np.where(unusable, sides.prod(axis=1), gt.mask_areas),
+    )
 
 
 def select_detections(gt: GroundTruth, table: DetectionTable, limit: Limit) -> np.ndarray:

@@ -133,6 +133,10 @@ class ResNet(nn.Module):
         for part in [self.stem, *map(self.get_submodule, self.names)][:freeze_at]:
             part.requires_grad_(False)
 
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """Any size will do."""
+        return height, width
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> one map per stage, (B, channels[i], H / strides[i], W / strides[i])."""
         if not (images.is_cuda or torch.is_grad_enabled()):

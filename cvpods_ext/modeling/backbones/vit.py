@@ -8,7 +8,7 @@ P = patch side in pixels, S = window side in tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -182,31 +182,47 @@ class RelativeAttention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, side, side, C) -> (B, side, side, C)."""
-        batch, height, width, channels = tokens.shape
-        qkv = self.qkv(tokens).view(batch, height, width, 3, self.heads, -1).permute(3, 0, 4, 1, 2, 5)
-        query, key, value = qkv.unbind(0)  # (B, heads, H, W, D)
-        scale = query.shape[-1] ** -0.5
-        by_row = torch.einsum("bhyxd,yrd->bhyxr", query, _by_distance(self.rel_pos_h, height).to(query.dtype))
-        by_column = torch.einsum("bhyxd,xcd->bhyxc", query, _by_distance(self.rel_pos_w, width).to(query.dtype))
-        place = torch.cat(
-            (
-                torch.eye(height, dtype=key.dtype, device=key.device)[:, None].expand(-1, width, -1),
-                torch.eye(width, dtype=key.dtype, device=key.device)[None].expand(height, -1, -1),
-            ),
-            dim=-1,
-        ).expand(batch, self.heads, -1, -1, -1)
-        query = torch.cat((query * scale, by_row, by_column), dim=-1).flatten(2, 3)
-        key = torch.cat((key, place), dim=-1).flatten(2, 3)
-        # the kernels want one head width for all three
-        padded = F.pad(value.flatten(2, 3), (0, height + width))
-        attended = F.scaled_dot_product_attention(query, key, padded, scale=1.0)[..., : value.shape[-1]]
-        return self.proj(attended.transpose(1, 2).reshape(batch, height, width, channels))
+        rows = by_distance(self.rel_pos_h, tokens.shape[1], linear_resize)
+        columns = by_distance(self.rel_pos_w, tokens.shape[2], linear_resize)
+        return self.proj(attend_with_distances(self.qkv(tokens).unflatten(3, (3, self.heads, -1)), rows, columns))
 
 
-def _by_distance(table: Tensor, side: int) -> Tensor:
+def attend_with_distances(qkv: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Attention over a map with the bias q . rows[i, j] + q . columns[i, j] for each row and column of q and of k.
+
+    qkv (B, H, W, 3, heads, D), rows (H, H, D), columns (W, W, D) -> (B, H, W, C).
+    """
+    query, key, value = qkv.permute(3, 0, 4, 1, 2, 5).unbind(0)  # (B, heads, H, W, D)
+    batch, heads, height, width, depth = query.shape
+    by_row = torch.einsum("bhyxd,yrd->bhyxr", query, rows.to(query.dtype))
+    by_column = torch.einsum("bhyxd,xcd->bhyxc", query, columns.to(query.dtype))
+    place = torch.cat(
+        (
+            torch.eye(height, dtype=key.dtype, device=key.device)[:, None].expand(-1, width, -1),
+            torch.eye(width, dtype=key.dtype, device=key.device)[None].expand(height, -1, -1),
+        ),
+        dim=-1,
+    ).expand(batch, heads, -1, -1, -1)
+    query = torch.cat((query * depth**-0.5, by_row, by_column), dim=-1).flatten(2, 3)
+    key = torch.cat((key, place), dim=-1).flatten(2, 3)
+    # the kernels want one head width for all three
+    padded = F.pad(value.flatten(2, 3), (0, height + width))
+    attended = F.scaled_dot_product_attention(query, key, padded, scale=1.0)[..., :depth]
+    return attended.transpose(1, 2).reshape(batch, height, width, heads * depth)
+
+
+Resize = Callable[[Tensor, int], Tensor]
+
+
+def linear_resize(table: Tensor, length: int) -> Tensor:
+    """(L, D) -> (length, D) by linear interpolation."""
+    return F.interpolate(table.T[None], size=length, mode="linear", align_corners=False)[0].T
+
+
+def by_distance(table: Tensor, side: int, resize: Resize) -> Tensor:
     """(2 L - 1, D) -> (side, side, D): entry [i, j] is the table's row of distance i - j, resized where L != side."""
     if len(table) != 2 * side - 1:
-        table = F.interpolate(table.T[None], size=2 * side - 1, mode="linear", align_corners=False)[0].T
+        table = resize(table, 2 * side - 1)
     place = torch.arange(side, device=table.device)
     return table[place[:, None] - place[None] + side - 1]
 

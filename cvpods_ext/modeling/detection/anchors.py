@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from cvpods_ext.errors import ConfigError
+
 
 def cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
     """(A, 4) boxes about the origin, size-major; ratio = height / width, area = size squared."""
@@ -47,7 +49,10 @@ class AnchorGenerator(nn.Module):
         ratios: Sequence[float] = (0.5, 1.0, 2.0),
     ) -> None:
         super().__init__()
-        assert len(strides) == len(sizes), f"{len(sizes)} anchor sizes for {len(strides)} pyramid levels"
+        if len(strides) != len(sizes):
+            raise ConfigError(
+                f"model.anchor_sizes has {len(sizes)} sizes, this pyramid has {len(strides)} levels: give one for each"
+            )
         self.strides = tuple(strides)
         self.per_cell = len(ratios)
         self.cell_anchors = CellAnchors([cell_anchors([size], ratios) for size in sizes])

@@ -5,7 +5,7 @@ Shapes: R = RoIs of the batch, D = feature width, C = foreground classes, P = pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,8 +20,6 @@ from cvpods_ext.modeling.losses.base import ClassificationLoss, LossContext
 from cvpods_ext.modeling.posthoc import check_combination
 from cvpods_ext.structures import Targets
 
-Scores = Callable[[Tensor], Tensor]
-
 
 @dataclass(frozen=True)
 class BoxStage:
@@ -30,7 +28,6 @@ class BoxStage:
     head: BoxHead
     predictor: Calibration
     loss: ClassificationLoss
-    scores: Scores
     coder: BoxCoder
     num_classes: int
 
@@ -73,7 +70,7 @@ class BoxStage:
     def read(self, features: Sequence[Tensor], boxes: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes (R, 4) of images (R,) -> pooled features (R, D) and class scores (R, C)."""
         pooled = self.head(features, boxes, image)
-        return pooled, self.scores(self.predictor(pooled).float())
+        return pooled, self.loss.scores(self.predictor(pooled).float())
 
     def decode(self, pooled: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
         """Features (P, D), boxes (P, 4), classes (P,) -> refined boxes (P, 4).
@@ -102,5 +99,5 @@ class BoxStage:
     def _best_or_true(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The class whose deltas move a box on: the true one of a foreground row, else the best-scoring one."""
         with torch.no_grad():
-            best = self.scores(logits.float()).argmax(dim=1)
+            best = self.loss.scores(logits.float()).argmax(dim=1)
             return torch.where(labels < self.num_classes, labels, best)

@@ -1,244 +1,203 @@
 """Complete detectors from their parts: Faster, Mask, Cascade and Cascade Mask R-CNN on a pyramid.
 
-net.py of an experiment calls one of the four functions. Everything has the value of the published R50-FPN baselines
-unless said otherwise.
+net.py of an experiment makes a backbone, says how boxes are classified and calls one of the four functions; every other
+number is a field of `config.detection.Detector`. Parts are made in a fixed order, so that a seed always gives them the
+same initial weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from torch import nn
 
 from cvpods_ext.config.detection import Detector
-from cvpods_ext.modeling.backbones.resnet import resnet
+from cvpods_ext.modeling.calibration import Calibration
 from cvpods_ext.modeling.classifiers import LinearClassifier
 from cvpods_ext.modeling.detection.anchor_matching import Priorities, random_priorities
-from cvpods_ext.modeling.detection.box_head import BoxHead
-from cvpods_ext.modeling.detection.box_stage import Scores
+from cvpods_ext.modeling.detection.box_coding import BoxCoder
+from cvpods_ext.modeling.detection.box_head import BoxHead, box_predictor
+from cvpods_ext.modeling.detection.box_stage import BoxStage
 from cvpods_ext.modeling.detection.cascade import CascadeRoIHeads
 from cvpods_ext.modeling.detection.mask_head import MaskHead, MaskPredictor
 from cvpods_ext.modeling.detection.postprocess import Selection
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.detection.roi_heads import RoIHeads
 from cvpods_ext.modeling.detection.roi_sampling import RoISampler
-from cvpods_ext.modeling.detection.rpn import RPN
+from cvpods_ext.modeling.detection.rpn import RPN, AnchorSampler, ProposalSelection
 from cvpods_ext.modeling.losses.base import ClassificationLoss
 from cvpods_ext.modeling.losses.cross_entropy import SoftmaxCrossEntropy
-from cvpods_ext.modeling.necks.fpn import FPN
 from cvpods_ext.modeling.necks.pyramid import Pyramid
+
+MakeMaskHead = Callable[[], MaskHead]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Sizes that a small network or a short schedule may want to change; pairs are (training, test)."""
+class BoxBranch:
+    """How boxes are classified: the classifier, linear if left out, and its loss, which also reads its scores."""
 
-    anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)
-    anchors_per_image: int = 256
-    anchor_foreground: float = 0.5
-    top_per_level: tuple[int, int] = (2000, 1000)
-    proposals: tuple[int, int] = (1000, 1000)
-    rois_per_image: int = 512
-    roi_foreground: float = 0.25
-    box_fc: tuple[int, ...] = (1024, 1024)
-    box_convs: tuple[int, ...] = ()
-    mask_width: int = 256
-    mask_convs: int = 4
-    head_norm: str = ""
-    rpn_convs: int = 1
-    float32_heads: bool = False  # mixed precision ends at the pyramid
-    priorities: Priorities = random_priorities  # draws the training samples
+    classifier: nn.Module | None = None
+    loss: ClassificationLoss = field(default_factory=SoftmaxCrossEntropy)
 
 
-PUBLISHED = Recipe()
-MakeMaskHead = Callable[[], MaskHead]  # made in turn, so that a seed gives every part the same weights
+@dataclass(frozen=True, kw_only=True)
+class CascadeBoxBranch:
+    """The same for a cascade: every stage makes its own classifier, which `calibration` wraps, and its own loss."""
 
-
-def resnet_fpn(
-    depth: int = 50,
-    *,
-    norm: str = "FrozenBN",
-    groups: int = 1,
-    width_per_group: int = 64,
-    stride_in_1x1: bool = True,
-    freeze_at: int = 2,
-    channels: int = 256,
-) -> FPN:
-    """ResNet or ResNeXt of published shape under a pyramid p2 to p6."""
-    bottom_up = resnet(
-        depth,
-        norm=norm,
-        groups=groups,
-        width_per_group=width_per_group,
-        stride_in_1x1=stride_in_1x1,
-        freeze_at=freeze_at,
-    )
-    return FPN(bottom_up, channels)
-
-
-def mask_rcnn_fpn(
-    model: Detector,
-    *,
-    num_classes: int,
-    backbone: Pyramid,
-    classifier: nn.Module | None = None,
-    classification_loss: ClassificationLoss | None = None,
-    scores: Scores | None = None,
-    mask_predictor: nn.Module | None = None,
-    class_agnostic_boxes: bool = False,
-    recipe: Recipe = PUBLISHED,
-) -> RCNN:
-    """Mask R-CNN; `classifier` is linear and `classification_loss` softmax cross entropy if left out."""
-    parts = _Parts(model, num_classes, backbone, scores, class_agnostic_boxes, recipe)
-    return parts.rcnn(parts.heads(classifier, classification_loss, partial(parts.mask_head, mask_predictor)))
+    classifier: Callable[[], nn.Module] | None = None
+    calibration: Callable[[nn.Module], Calibration] | None = None
+    loss: Callable[[], ClassificationLoss] = SoftmaxCrossEntropy
 
 
 def faster_rcnn_fpn(
-    model: Detector,
-    *,
+    settings: Detector,
     num_classes: int,
     backbone: Pyramid,
-    classifier: nn.Module | None = None,
-    classification_loss: ClassificationLoss | None = None,
-    scores: Scores | None = None,
-    class_agnostic_boxes: bool = False,
-    recipe: Recipe = PUBLISHED,
+    box: BoxBranch | None = None,
+    priorities: Priorities = random_priorities,
 ) -> RCNN:
-    """Faster R-CNN: boxes only."""
-    parts = _Parts(model, num_classes, backbone, scores, class_agnostic_boxes, recipe)
-    return parts.rcnn(parts.heads(classifier, classification_loss, None))
+    """Faster R-CNN: boxes only. `priorities` draws the training samples."""
+    parts = _Parts(settings, num_classes, backbone, priorities)
+    return parts.rcnn(parts.heads(box or BoxBranch(), None))
 
 
-def cascade_mask_rcnn_fpn(
-    model: Detector,
-    *,
+def mask_rcnn_fpn(
+    settings: Detector,
     num_classes: int,
     backbone: Pyramid,
-    classifier: Callable[[], nn.Module] | None = None,
-    classification_loss: Callable[[], ClassificationLoss] = SoftmaxCrossEntropy,
-    scores: Scores | None = None,
+    box: BoxBranch | None = None,
     mask_predictor: nn.Module | None = None,
-    class_agnostic_boxes: bool = True,
-    stages: int = 3,
-    recipe: Recipe = PUBLISHED,
+    priorities: Priorities = random_priorities,
 ) -> RCNN:
-    """Cascade Mask R-CNN; `classifier` and `classification_loss` are called once per stage."""
-    parts = _Parts(model, num_classes, backbone, scores, class_agnostic_boxes, recipe)
-    return parts.rcnn(parts.cascade(stages, classifier, classification_loss, partial(parts.mask_head, mask_predictor)))
+    """Mask R-CNN; `mask_predictor` is linear and class-specific if left out."""
+    parts = _Parts(settings, num_classes, backbone, priorities)
+    return parts.rcnn(parts.heads(box or BoxBranch(), partial(parts.mask_head, mask_predictor)))
 
 
 def cascade_rcnn_fpn(
-    model: Detector,
-    *,
+    settings: Detector,
     num_classes: int,
     backbone: Pyramid,
-    classifier: Callable[[], nn.Module] | None = None,
-    classification_loss: Callable[[], ClassificationLoss] = SoftmaxCrossEntropy,
-    scores: Scores | None = None,
-    class_agnostic_boxes: bool = True,
-    stages: int = 3,
-    recipe: Recipe = PUBLISHED,
+    box: CascadeBoxBranch | None = None,
+    priorities: Priorities = random_priorities,
 ) -> RCNN:
-    """Cascade R-CNN: boxes only."""
-    parts = _Parts(model, num_classes, backbone, scores, class_agnostic_boxes, recipe)
-    return parts.rcnn(parts.cascade(stages, classifier, classification_loss, None))
+    """Cascade R-CNN: boxes only, one stage for each of `settings.cascade_ious`."""
+    parts = _Parts(settings, num_classes, backbone, priorities)
+    return parts.rcnn(parts.cascade_heads(box or CascadeBoxBranch(), None))
+
+
+def cascade_mask_rcnn_fpn(
+    settings: Detector,
+    num_classes: int,
+    backbone: Pyramid,
+    box: CascadeBoxBranch | None = None,
+    mask_predictor: nn.Module | None = None,
+    priorities: Priorities = random_priorities,
+) -> RCNN:
+    """Cascade Mask R-CNN: the box stages of a cascade and the mask head of Mask R-CNN."""
+    parts = _Parts(settings, num_classes, backbone, priorities)
+    return parts.rcnn(parts.cascade_heads(box or CascadeBoxBranch(), partial(parts.mask_head, mask_predictor)))
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """What all assemblies are told, and the parts that follow from it."""
+    """The parts that follow from what all four assemblies are given."""
 
-    model: Detector
+    settings: Detector
     num_classes: int
     backbone: Pyramid
-    scores: Scores | None
-    class_agnostic: bool
-    recipe: Recipe
+    priorities: Priorities
 
     def rcnn(self, heads: RoIHeads | CascadeRoIHeads) -> RCNN:
-        recipe = self.recipe
+        settings = self.settings
+        rpn = RPN(
+            self.backbone.channels,
+            self.backbone.strides,
+            anchor_sizes=settings.anchor_sizes,
+            convs=settings.rpn_convs,
+            selection=ProposalSelection(settings.proposals_per_level, settings.proposals, nms_threshold=0.7),
+            sampler=AnchorSampler(settings.anchors_per_image, settings.anchor_foreground, 0.3, 0.7, self.priorities),
+        )
         return RCNN(
             backbone=self.backbone,
-            proposal_generator=RPN(
-                self.backbone.channels,
-                self.backbone.strides,
-                anchor_sizes=recipe.anchor_sizes,
-                convs=recipe.rpn_convs,
-                top_per_level=recipe.top_per_level,
-                top=recipe.proposals,
-                anchors_per_image=recipe.anchors_per_image,
-                foreground_fraction=recipe.anchor_foreground,
-                priorities=recipe.priorities,
-            ),
+            proposal_generator=rpn,
             roi_heads=heads,
-            pixel_mean=self.model.pixel_mean,
-            pixel_std=self.model.pixel_std,
-            float32_heads=recipe.float32_heads,
+            pixel_mean=settings.pixel_mean,
+            pixel_std=settings.pixel_std,
+            float32_heads=settings.float32_heads,
         )
 
-    def heads(
-        self, classifier: nn.Module | None, loss: ClassificationLoss | None, mask_head: MakeMaskHead | None
-    ) -> RoIHeads:
-        return RoIHeads(
-            box_head=self.box_head(),
-            classifier=classifier or self.linear_classifier(),
-            classification_loss=loss or SoftmaxCrossEntropy(),
-            scores=self.scores,
-            class_agnostic_boxes=self.class_agnostic,
-            mask_head=None if mask_head is None else mask_head(),
-            sampler=self.sampler(),
-            selection=self.selection(),
-        )
+    def heads(self, box: BoxBranch, make_mask_head: MakeMaskHead | None) -> RoIHeads:
+        head = self.box_head()
+        classifier = box.classifier or self.linear_classifier()
+        mask_head = make_mask_head() if make_mask_head else None
+        stage = self.box_stage(head, classifier, box.loss)
+        return RoIHeads(stage, mask_head, self.roi_sampler(iou_threshold=0.5), self.selection())
 
-    def cascade(
-        self,
-        stages: int,
-        classifier: Callable[[], nn.Module] | None,
-        loss: Callable[[], ClassificationLoss],
-        mask_head: MakeMaskHead | None,
-    ) -> CascadeRoIHeads:
-        return CascadeRoIHeads(
-            box_heads=[self.box_head() for _ in range(stages)],
-            classifiers=[(classifier or self.linear_classifier)() for _ in range(stages)],
-            classification_losses=[loss() for _ in range(stages)],
-            scores=self.scores,
-            class_agnostic_boxes=self.class_agnostic,
-            mask_head=None if mask_head is None else mask_head(),
-            sampler=self.sampler(),
-            selection=self.selection(),
+    def cascade_heads(self, box: CascadeBoxBranch, make_mask_head: MakeMaskHead | None) -> CascadeRoIHeads:
+        ious = self.settings.cascade_ious
+        make, calibrate = box.classifier or self.linear_classifier, box.calibration
+        heads = [self.box_head() for _ in ious]
+        classifiers = [calibrate(make()) if calibrate else make() for _ in ious]
+        losses = [box.loss() for _ in ious]
+        mask_head = make_mask_head() if make_mask_head else None
+        stages = [
+            self.box_stage(head, classifier, loss, delta_scale=k)
+            for k, (head, classifier, loss) in enumerate(zip(heads, classifiers, losses, strict=True), start=1)
+        ]
+        return CascadeRoIHeads(stages, ious, mask_head, self.roi_sampler(ious[0]), self.selection())
+
+    def box_head(self) -> BoxHead:
+        settings, strides = self.settings, self.backbone.strides[:-1]
+        return BoxHead(
+            self.backbone.channels,
+            strides,
+            fc=settings.box_fc,
+            convs=settings.box_convs,
+            norm=settings.head_norm,
+            resolution=7,
         )
 
     def linear_classifier(self) -> LinearClassifier:
-        return LinearClassifier(self.recipe.box_fc[-1], self.num_classes)
+        return LinearClassifier(self.settings.box_features, self.num_classes)
 
-    def box_head(self) -> BoxHead:
-        recipe = self.recipe
-        strides = self.backbone.strides[:-1]
-        return BoxHead(self.backbone.channels, strides, fc=recipe.box_fc, convs=recipe.box_convs, norm=recipe.head_norm)
+    def box_stage(
+        self, head: BoxHead, classifier: nn.Module, loss: ClassificationLoss, delta_scale: float = 1
+    ) -> BoxStage:
+        """Deltas become smaller from stage to stage of a cascade; `delta_scale` makes them comparable."""
+        regressions = 1 if self.settings.class_agnostic_boxes else self.num_classes
+        predictor = box_predictor(classifier, head.out_features, regressions)
+        coder = BoxCoder((10.0 * delta_scale, 10.0 * delta_scale, 5.0 * delta_scale, 5.0 * delta_scale))
+        return BoxStage(head, predictor, loss, coder, self.num_classes)
 
     def mask_head(self, predictor: nn.Module | None) -> MaskHead:
-        recipe = self.recipe
+        settings, strides = self.settings, self.backbone.strides[:-1]
+        predictor = predictor or MaskPredictor(settings.mask_width, self.num_classes)
         return MaskHead(
             self.backbone.channels,
-            self.backbone.strides[:-1],
-            predictor or MaskPredictor(recipe.mask_width, self.num_classes),
-            width=recipe.mask_width,
-            convs=recipe.mask_convs,
-            norm=recipe.head_norm,
+            strides,
+            predictor,
+            width=settings.mask_width,
+            convs=settings.mask_convs,
+            norm=settings.head_norm,
+            resolution=14,
         )
 
-    def sampler(self) -> RoISampler:
-        recipe = self.recipe
-        return RoISampler(self.num_classes, recipe.rois_per_image, recipe.roi_foreground, priorities=recipe.priorities)
+    def roi_sampler(self, iou_threshold: float) -> RoISampler:
+        settings = self.settings
+        return RoISampler(
+            self.num_classes, settings.rois_per_image, settings.roi_foreground, iou_threshold, self.priorities
+        )
 
     def selection(self) -> Selection:
+        settings = self.settings
         return Selection(
-            score_threshold=self.model.score_threshold,
-            nms_threshold=self.model.nms_threshold,
-            limit=self.model.detections_per_image or None,
-            limit_per_class=self.model.detections_per_class or None,
-            suppression=self.model.suppression,
-            maskness_threshold=self.model.maskness_threshold,
+            score_threshold=settings.score_threshold,
+            nms_threshold=settings.nms_threshold,
+            limit=settings.detections_per_image or None,
+            limit_per_class=settings.detections_per_class or None,
+            suppression=settings.suppression,
+            maskness_threshold=settings.maskness_threshold,
         )

@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from cvpods_ext.modeling.detection.anchor_matching import GroundTruth
-from cvpods_ext.modeling.detection.box_coding import BoxCoder
-from cvpods_ext.modeling.detection.box_head import BoxHead, box_predictor
-from cvpods_ext.modeling.detection.box_stage import BoxStage, Scores
+from cvpods_ext.modeling.detection.box_stage import BoxStage
 from cvpods_ext.modeling.detection.mask_head import MaskHead
 from cvpods_ext.modeling.detection.postprocess import RawDetections, Selection
 from cvpods_ext.modeling.detection.roi_heads import mask_branch_loss, select_per_image, with_masks
 from cvpods_ext.modeling.detection.roi_sampling import RoISampler, relabel
 from cvpods_ext.modeling.detection.rpn import Proposals
 from cvpods_ext.modeling.layers import trains
-from cvpods_ext.modeling.losses.base import ClassificationLoss
 from cvpods_ext.structures import Targets
 from cvpods_ext.structures import boxes as box_ops
 
@@ -33,45 +30,23 @@ class CascadeRoIHeads(nn.Module):
 
     def __init__(
         self,
-        *,
-        box_heads: Sequence[BoxHead],
-        classifiers: Sequence[nn.Module],
-        classification_losses: Sequence[ClassificationLoss],
-        scores: Scores | None,
-        class_agnostic_boxes: bool,
+        stages: Sequence[BoxStage],
+        iou_thresholds: Sequence[float],
         mask_head: MaskHead | None,
         sampler: RoISampler,
         selection: Selection,
-        iou_thresholds: Sequence[float] = (0.5, 0.6, 0.7),
     ) -> None:
         super().__init__()
+        assert len(stages) == len(iou_thresholds), "one IoU threshold per stage"
         assert sampler.iou_threshold == iou_thresholds[0], "the first stage is sampled at its own threshold"
-        num_classes = sampler.num_classes
-        self.box_head = nn.ModuleList(box_heads)
-        predictors = [
-            box_predictor(classifier, head.out_features, 1 if class_agnostic_boxes else num_classes)
-            for classifier, head in zip(classifiers, box_heads, strict=True)
-        ]
-        self.box_predictor = nn.ModuleList(predictors)
-        self.classification_loss = nn.ModuleList(classification_losses)
+        self.box_head = nn.ModuleList([stage.head for stage in stages])
+        self.box_predictor = nn.ModuleList([stage.predictor for stage in stages])
+        self.classification_loss = nn.ModuleList([stage.loss for stage in stages])
         self.mask_head = mask_head
+        self.stages = tuple(stages)
+        self.iou_thresholds = tuple(iou_thresholds)
         self.sampler = sampler
         self.selection = selection
-        self.iou_thresholds = tuple(iou_thresholds)
-        self.stages = [
-            BoxStage(
-                head=head,
-                predictor=predictor,
-                loss=loss,
-                scores=scores or loss.scores,
-                coder=BoxCoder((10.0 * k, 10.0 * k, 5.0 * k, 5.0 * k)),
-                num_classes=num_classes,
-            )
-            for k, (head, predictor, loss) in enumerate(
-                zip(box_heads, predictors, classification_losses, strict=True), start=1
-            )
-        ]
-        assert len(self.stages) == len(self.iou_thresholds), "one IoU threshold per stage"
 
     def losses(
         self,

@@ -16,7 +16,8 @@ from cvpods_ext.modeling.detection.cascade import CascadeRoIHeads
 from cvpods_ext.modeling.detection.postprocess import RawDetections, finish_all
 from cvpods_ext.modeling.detection.roi_heads import RoIHeads
 from cvpods_ext.modeling.detection.rpn import RPN
-from cvpods_ext.modeling.layers import to_device, trains
+from cvpods_ext.modeling.images import normalize_and_pad
+from cvpods_ext.modeling.layers import trains
 from cvpods_ext.modeling.necks.pyramid import Pyramid
 from cvpods_ext.structures import Batch, Detections
 
@@ -89,10 +90,4 @@ class RCNN(nn.Module):
 
         Also returns the limits of their boxes, (N, 4) float32 = width, height, width, height.
         """
-        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        height, width = self.backbone.padded_size(max(h for h, _ in sizes), max(w for _, w in sizes))
-        padded = self.pixel_mean.new_zeros((len(images), 3, height, width))
-        for row, image, (h, w) in zip(padded, images, sizes, strict=True):
-            torch.sub(image, self.pixel_mean, out=row[:, :h, :w]).div_(self.pixel_std)
-        limits = torch.tensor([[w, h, w, h] for h, w in sizes], dtype=torch.float32)
-        return padded, to_device(limits, padded.device)
+        return normalize_and_pad(images, self.pixel_mean, self.pixel_std, self.backbone.padded_size)

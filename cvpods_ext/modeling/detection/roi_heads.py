@@ -11,56 +11,31 @@ import torch
 from torch import Tensor, nn
 
 from cvpods_ext.modeling.detection.anchor_matching import GroundTruth
-from cvpods_ext.modeling.detection.box_coding import BoxCoder
-from cvpods_ext.modeling.detection.box_head import BoxHead, box_predictor
-from cvpods_ext.modeling.detection.box_stage import BoxStage, Scores
+from cvpods_ext.modeling.detection.box_stage import BoxStage
 from cvpods_ext.modeling.detection.mask_head import MaskHead, mask_loss
 from cvpods_ext.modeling.detection.mask_scoring import rescore
 from cvpods_ext.modeling.detection.postprocess import MASKS_AT_ONCE, RawDetections, Selection, select
 from cvpods_ext.modeling.detection.roi_sampling import RoIs, RoISampler, mask_targets
 from cvpods_ext.modeling.detection.rpn import Proposals
 from cvpods_ext.modeling.layers import to_device, trains
-from cvpods_ext.modeling.losses.base import ClassificationLoss
 from cvpods_ext.structures import Targets
 
 
 class RoIHeads(nn.Module):
-    """One box head and, for instance segmentation, one mask head.
+    """One box stage and, for instance segmentation, one mask head.
 
-    `scores` reads logits at test time, by default as the classification loss says. Losses are computed only where
-    something trains that they reach.
+    Losses are computed only where something trains that they reach.
     """
 
-    def __init__(
-        self,
-        *,
-        box_head: BoxHead,
-        classifier: nn.Module,
-        classification_loss: ClassificationLoss,
-        scores: Scores | None,
-        class_agnostic_boxes: bool,
-        mask_head: MaskHead | None,
-        sampler: RoISampler,
-        selection: Selection,
-    ) -> None:
+    def __init__(self, stage: BoxStage, mask_head: MaskHead | None, sampler: RoISampler, selection: Selection) -> None:
         super().__init__()
-        num_classes = sampler.num_classes
-        self.box_head = box_head
-        self.box_predictor = box_predictor(
-            classifier, box_head.out_features, 1 if class_agnostic_boxes else num_classes
-        )
-        self.classification_loss = classification_loss
+        self.box_head = stage.head
+        self.box_predictor = stage.predictor
+        self.classification_loss = stage.loss
         self.mask_head = mask_head
+        self.stage = stage
         self.sampler = sampler
         self.selection = selection
-        self.stage = BoxStage(
-            head=self.box_head,
-            predictor=self.box_predictor,
-            loss=classification_loss,
-            scores=scores or classification_loss.scores,
-            coder=BoxCoder((10.0, 10.0, 5.0, 5.0)),
-            num_classes=num_classes,
-        )
 
     def losses(
         self,

@@ -6,13 +6,22 @@ Shapes: N = images, A = anchors per cell, T = anchors of all levels, K = proposa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cvpods_ext.modeling.detection.anchor_matching import GroundTruth, Priorities, match, random_priorities, sample
+from cvpods_ext.modeling.detection.anchor_matching import (
+    GroundTruth,
+    Matches,
+    Priorities,
+    Sample,
+    match,
+    random_priorities,
+    sample,
+)
 from cvpods_ext.modeling.detection.anchors import AnchorGenerator
 from cvpods_ext.modeling.detection.box_coding import BoxCoder
 from cvpods_ext.modeling.detection.nms import keep_per_level
@@ -56,37 +65,53 @@ class RPNHead(nn.Module):
         return logits, deltas
 
 
-class RPN(nn.Module):
-    """Proposes boxes that may hold an object of any class, and learns to.
+@dataclass(frozen=True)
+class ProposalSelection:
+    """Boxes of a level that enter suppression, its IoU, and proposals of an image; pairs are (training, test)."""
 
-    `top_per_level` are the boxes of a level that enter suppression, `top` the proposals of an image, both as
-    (training, test). `priorities` draws the training sample.
+    per_level: tuple[int, int] = (2000, 1000)
+    per_image: tuple[int, int] = (1000, 1000)
+    nms_threshold: float = 0.7
+
+
+@dataclass(frozen=True)
+class AnchorSampler:
+    """Draws `count` anchors per image to train on, at most `foreground_fraction` of them foreground.
+
+    An anchor is background below the IoU `low`, foreground from `high` on or if none is nearer to an object.
     """
+
+    count: int = 256
+    foreground_fraction: float = 0.5
+    low: float = 0.3
+    high: float = 0.7
+    priorities: Priorities = random_priorities
+
+    def __call__(self, anchors: Tensor, truth: GroundTruth) -> tuple[Matches, Sample]:
+        """Anchors (T, 4) -> which object each is compared with, and the drawn ones."""
+        matches = match(truth, anchors, low=self.low, high=self.high, keep_best=True)
+        return matches, sample(matches.label, self.count, self.foreground_fraction, self.priorities)
+
+
+class RPN(nn.Module):
+    """Proposes boxes that may hold an object of any class, and learns to."""
 
     def __init__(
         self,
         channels: int,
         strides: Sequence[int],
         *,
-        anchor_sizes: Sequence[float] = (32, 64, 128, 256, 512),
-        convs: int = 1,
-        top_per_level: tuple[int, int] = (2000, 1000),
-        top: tuple[int, int] = (1000, 1000),
-        nms_threshold: float = 0.7,
-        anchors_per_image: int = 256,
-        foreground_fraction: float = 0.5,
-        priorities: Priorities = random_priorities,
+        anchor_sizes: Sequence[float],
+        convs: int,
+        selection: ProposalSelection,
+        sampler: AnchorSampler,
     ) -> None:
         super().__init__()
         self.anchor_generator = AnchorGenerator(strides, anchor_sizes)
         self.rpn_head = RPNHead(channels, self.anchor_generator.per_cell, convs=convs)
         self.coder = BoxCoder()
-        self.top_per_level = top_per_level
-        self.top = top
-        self.nms_threshold = nms_threshold
-        self.anchors_per_image = anchors_per_image
-        self.foreground_fraction = foreground_fraction
-        self.priorities = priorities
+        self.selection = selection
+        self.sampler = sampler
 
     def forward(
         self, features: Sequence[Tensor], limits: Tensor, truth: GroundTruth | None = None
@@ -105,10 +130,11 @@ class RPN(nn.Module):
 
     def _propose(self, logits: list[Tensor], deltas: list[Tensor], anchors: list[Tensor], limits: Tensor) -> Proposals:
         """Best boxes of every level, clipped, suppressed within their level, then the best of the image."""
-        top_per_level, top = (pair[0 if self.training else 1] for pair in (self.top_per_level, self.top))
+        selection, phase = self.selection, 0 if self.training else 1
+        per_level, per_image = selection.per_level[phase], selection.per_image[phase]
         kept_logits, kept_boxes = [], []
         for logit, delta, anchor in zip(logits, deltas, anchors, strict=True):
-            best, where = logit.topk(min(top_per_level, logit.shape[1]), dim=1)
+            best, where = logit.topk(min(per_level, logit.shape[1]), dim=1)
             chosen = delta.gather(1, where[..., None].expand(-1, -1, 4))
             kept_logits.append(best)
             kept_boxes.append(self.coder.decode(chosen, anchor[where]))
@@ -118,17 +144,16 @@ class RPN(nn.Module):
         scores = scores.masked_fill(~finite, -torch.inf)
         # A box without area meets no other, so it cannot suppress anything before it is dropped.
         valid = finite & ((boxes[..., 2:] - boxes[..., :2]) > 0).all(dim=2)
-        valid &= keep_per_level(boxes, scores, [level.shape[1] for level in kept_logits], self.nms_threshold)
-        scores, order = scores.masked_fill(~valid, -torch.inf).topk(min(top, scores.shape[1]), dim=1)
+        valid &= keep_per_level(boxes, scores, [level.shape[1] for level in kept_logits], selection.nms_threshold)
+        scores, order = scores.masked_fill(~valid, -torch.inf).topk(min(per_image, scores.shape[1]), dim=1)
         boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
         return Proposals(boxes, scores, scores > -torch.inf)
 
     def _losses(self, logits: Tensor, deltas: Tensor, anchors: Tensor, truth: GroundTruth) -> dict[str, Tensor]:
         """(N, T), (N, T, 4), (T, 4) -> sums over the sampled anchors, divided by the constant sample size."""
         with torch.no_grad():
-            matches = match(truth, anchors, low=0.3, high=0.7, keep_best=True)
-            drawn = sample(matches.label, self.anchors_per_image, self.foreground_fraction, self.priorities)
-        normalizer = self.anchors_per_image * len(logits)
+            matches, drawn = self.sampler(anchors, truth)
+        normalizer = self.sampler.count * len(logits)
         objectness = F.binary_cross_entropy_with_logits(
             logits.gather(1, drawn.index), drawn.foreground.float(), reduction="none"
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvpods_ext.modeling.backbones.resnet import ResNet
+from cvpods_ext.modeling.backbones.resnet import ResNet, Stage, resnet
 from cvpods_ext.modeling.layers import Conv2d, init_xavier
 from cvpods_ext.modeling.necks.pyramid import Pyramid
 
@@ -47,3 +47,31 @@ class FPN(Pyramid):
             pyramid.insert(0, self.get_submodule(f"fpn_output{level}")(merged))
         pyramid.append(pyramid[-1][:, :, ::2, ::2])
         return pyramid
+
+
+def resnet_fpn(
+    depth: int = 50,
+    *,
+    norm: str = "FrozenBN",
+    groups: int = 1,
+    width_per_group: int = 64,
+    stride_in_1x1: bool = True,
+    freeze_at: int = 2,
+    channels: int = 256,
+) -> FPN:
+    """ResNet or ResNeXt of published shape under a pyramid p2 to p6."""
+    bottom_up = resnet(
+        depth,
+        norm=norm,
+        groups=groups,
+        width_per_group=width_per_group,
+        stride_in_1x1=stride_in_1x1,
+        freeze_at=freeze_at,
+    )
+    return FPN(bottom_up, channels)
+
+
+def narrow_resnet_fpn() -> FPN:
+    """Five basic blocks of 32 to 128 channels with trainable batch norm, from scratch, under a 64-channel pyramid."""
+    stages = (Stage(1, 32, 32), Stage(1, 64, 64), Stage(2, 96, 96), Stage(1, 128, 128))
+    return FPN(ResNet(stages, stem_channels=16, bottleneck=False, norm="BN", freeze_at=0), channels=64)

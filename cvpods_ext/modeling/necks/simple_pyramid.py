@@ -14,9 +14,12 @@ from cvpods_ext.modeling.necks.pyramid import Pyramid
 
 
 class SimplePyramid(Pyramid):
-    """Levels p2 to p5 by up- or downsampling the map of stride 16, and p6 that takes every second pixel of p5."""
+    """Levels p2 to p5 by up- or downsampling the map of stride 16, and p6 that takes every second pixel of p5.
 
-    def __init__(self, net: ViT, channels: int = 256) -> None:
+    `finest` is the first level, 2 or 3.
+    """
+
+    def __init__(self, net: ViT, channels: int = 256, finest: int = 2) -> None:
         super().__init__()
         assert net.stride == 16, f"the levels are laid out for a map of stride 16, not {net.stride}"
         if net.image_side % 32:
@@ -25,18 +28,20 @@ class SimplePyramid(Pyramid):
             )
         self.net = net
         width = net.channels
-        self.simfp_2 = nn.Sequential(
-            nn.ConvTranspose2d(width, width // 2, 2, stride=2),
-            LayerNorm2d(width // 2),
-            nn.GELU(),
-            nn.ConvTranspose2d(width // 2, width // 4, 2, stride=2),
-            *_output(width // 4, channels),
-        )
+        if finest == 2:
+            self.simfp_2 = nn.Sequential(
+                nn.ConvTranspose2d(width, width // 2, 2, stride=2),
+                LayerNorm2d(width // 2),
+                nn.GELU(),
+                nn.ConvTranspose2d(width // 2, width // 4, 2, stride=2),
+                *_output(width // 4, channels),
+            )
         self.simfp_3 = nn.Sequential(nn.ConvTranspose2d(width, width // 2, 2, stride=2), *_output(width // 2, channels))
         self.simfp_4 = nn.Sequential(*_output(width, channels))
         self.simfp_5 = nn.Sequential(nn.MaxPool2d(2), *_output(width, channels))
         self.channels = channels
-        self.strides = (4, 8, 16, 32, 64)
+        self.levels = tuple(range(finest, 6))
+        self.strides = tuple(2**level for level in range(finest, 7))
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """What the transformer asks for."""
@@ -45,7 +50,7 @@ class SimplePyramid(Pyramid):
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> p2 to p6: (B, C, H / strides[i], W / strides[i]), the last one rounded up."""
         map_ = self.net(images)
-        pyramid = [self.simfp_2(map_), self.simfp_3(map_), self.simfp_4(map_), self.simfp_5(map_)]
+        pyramid = [self.get_submodule(f"simfp_{level}")(map_) for level in self.levels]
         return [*pyramid, pyramid[-1][:, :, ::2, ::2]]
 
 

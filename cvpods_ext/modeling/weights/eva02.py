@@ -5,7 +5,7 @@ Shapes: C = width, F = MLP width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
@@ -18,10 +18,10 @@ def split_fused(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Only blocks with a bias on queries alone (`attn.q_bias`) are EVA-02's; those of other transformers are left alone.
     """
     fused = [name.removesuffix(_FUSED) for name in state if name.endswith(_FUSED)]
-    blocks = tuple(block for block in fused if f"{block}attn.q_bias" in state)
+    blocks = {block for block in fused if f"{block}attn.q_bias" in state}
     apart: dict[str, Tensor] = {}
     for name, value in state.items():
-        block = next((block for block in blocks if name.startswith(block)), None)
+        block = next((start for start in _starts(name) if start in blocks), None)
         rest = name.removeprefix(block or "")
         if block is None:
             apart[name] = value
@@ -34,3 +34,11 @@ def split_fused(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             apart[name] = value
     return apart
+
+
+def _starts(name: str) -> Iterator[str]:
+    """ "", "blocks.", "blocks.0.", ... of "blocks.0.attn.qkv.weight"."""
+    yield ""
+    for position, letter in enumerate(name):
+        if letter == ".":
+            yield name[: position + 1]

@@ -204,10 +204,19 @@ def family(names: Iterable[str]) -> str:
 
 
 def translate(state: Mapping[str, Tensor]) -> tuple[State, str]:
-    """Rename a state dict of any known family; also give the family, whose EXPECTATIONS the model should meet."""
+    """Rename a state dict of any known family; also give the family, whose EXPECTATIONS the model should meet.
+
+    WeightsError if names and shapes do not belong together.
+    """
     state = strip_wrappers(state)
     kind = family(state)
-    return _TRANSLATORS[kind](state), kind
+    try:
+        return _TRANSLATORS[kind](state), kind
+    except (RuntimeError, IndexError, ValueError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"its names are those of the {kind} family, but its shapes are not ({reason})") from None
 
 
 # ---- matching names of differing depth ------------------------------------------------------------------------------

@@ -1,184 +1,233 @@
 """Unpickling that builds tensors, arrays and plain containers, and can do nothing else.
 
-A pickle is a program: every GLOBAL opcode names a callable and REDUCE calls it. Only the names below are resolved,
-and the ones that numpy writes resolve to inert stand-ins instead of numpy's own functions: `dtype.__setstate__` and
-`ndarray.__setstate__` trust their arguments, so that a crafted file could turn raw bytes into object pointers.
+A pickle is a program for a stack machine: GLOBAL names a Python object and REDUCE calls it. This machine knows the
+opcodes that data needs and the few names of `names.py`; what it calls are functions of ours, which check their
+arguments. It is written out instead of derived from `pickle.Unpickler`, since that one trusts the file in small ways as
+well: it allocates whatever lengths and memo positions say, hashes keys nested without end, and calls `__setstate__`
+and `extend` of any object. Memory and time are bounded by the size of the file and by the number of opcodes.
 """
 
 from __future__ import annotations
 
-import collections
-import io
-import pickle
+import pickletools
 import types
-from typing import Any, BinaryIO, NoReturn
-
-import numpy as np
-import torch
-from torch import Tensor
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from cvpods_ext.errors import WeightsError
+from cvpods_ext.modeling.weights.arrays import ArrayRecord, DTypeRecord
+from cvpods_ext.modeling.weights.budget import Budget
+from cvpods_ext.modeling.weights.names import Names, RefusedGlobal, call, expect, hashable
+from cvpods_ext.modeling.weights.tensors import Storage
 
-_KINDS = "biufcSU"  # numbers, booleans and strings; never objects or records
-
-
-class RefusedGlobal(WeightsError):
-    """The file asks for a Python object that is no tensor, array or plain container."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"it asks for the Python object {name}, which is neither a tensor, a numpy array nor a plain container. "
-            "Nothing was run. If you trust the file, open it with the program that wrote it and save only the "
-            "tensors: torch.save({'model': model.state_dict()}, 'weights.pth')"
-        )
-        self.name = name
+_MOST_OPCODES = 2_000_000  # seconds; the largest checkpoints have some hundred thousand
 
 
-class DTypeRecord:
-    """Stands in for `numpy.dtype`: takes a type code and a byte order, ignores every other part of the state."""
+class Stream(Protocol):
+    """What a pickle is read from; a read beyond the end gives what there is, without allocating more."""
 
-    def __init__(self, code: str | bytes, *_: Any) -> None:
-        text = code.decode("latin1") if isinstance(code, bytes) else code
-        if not isinstance(text, str):
-            raise WeightsError("it describes an array type by something that is no text")
-        self.dtype = np.dtype(text)
-        if self.dtype.kind not in _KINDS:
-            raise WeightsError(f"it holds an array of type {text!r}; only arrays of numbers or strings are read")
+    def read(self, count: int, /) -> bytes:
+        """At most `count` bytes."""
+        ...
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        order = state[1].decode("latin1") if isinstance(state[1], bytes) else state[1]
-        if order not in ("<", ">", "|", "="):
-            raise WeightsError(f"it holds an array of byte order {order!r}")
-        self.dtype = self.dtype.newbyteorder(order)
+    def readline(self) -> bytes:
+        """The bytes up to and with the next line end."""
+        ...
 
 
-class ArrayRecord:
-    """Stands in for `numpy.ndarray` and its constructors until the whole file has been read."""
-
-    def __init__(self, *_: Any) -> None:
-        self.array = np.zeros(0, dtype=np.float32)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        shape, dtype, fortran, raw = state[-4:]
-        self.fill(raw, dtype, shape, "F" if fortran else "C")
-
-    def fill(self, raw: Any, dtype: DTypeRecord, shape: tuple[int, ...], order: Any) -> None:
-        """Copy the bytes; numpy checks that they are as many as shape and type need."""
-        self.array = np.frombuffer(_bytes(raw), dtype.dtype).reshape(shape, order=order).copy()
-
-
-def _bytes(raw: Any) -> bytes:
-    """Raw data as Python 2 (str), Python 3 (bytes) and protocol 5 (buffers) keep it."""
-    if isinstance(raw, str):
-        return raw.encode("latin1")
-    if not isinstance(raw, bytes | bytearray | pickle.PickleBuffer):
-        raise WeightsError(f"it fills an array from a {type(raw).__name__} instead of bytes")
-    return bytes(raw)
+_CONSTANTS = frozenset(
+    (
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+    )
+)
+_NEW: dict[str, Callable[[], Any]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_LIST": list,
+    "EMPTY_DICT": dict,
+    "EMPTY_SET": set,
+}
+_IGNORED = frozenset(("PROTO", "FRAME"))
+_BUILDABLE = (ArrayRecord, DTypeRecord)
 
 
-def scalar(dtype: DTypeRecord, raw: str | bytes = b"") -> Any:
-    """Stands in for numpy's scalar constructor: gives a plain Python number or string."""
-    return np.frombuffer(_bytes(raw), dtype.dtype, count=1)[0].item()
+class RestrictedUnpickler:
+    """Reads one pickle, of Python 2 or 3, from where `file` stands to just behind its STOP.
 
-
-def no_bytes() -> bytes:
-    """Python 3 writes empty bytes as a call of `bytes()` in protocols 0 to 2."""
-    return b""
-
-
-_NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
-
-
-def torch_safe_globals() -> list[Any]:
-    """What `torch.load(weights_only=True)` may resolve beyond its own list, as (stand-in, qualified name)."""
-    stand_ins: list[Any] = [(ArrayRecord, "numpy.ndarray"), (DTypeRecord, "numpy.dtype"), (no_bytes, "builtins.bytes")]
-    for module in _NUMPY_MODULES:
-        stand_ins += [(ArrayRecord, f"{module}._reconstruct"), (scalar, f"{module}.scalar")]
-    return [*stand_ins, (types.SimpleNamespace, "argparse.Namespace")]
-
-
-class RestrictedUnpickler(pickle.Unpickler):
-    """Reads plain pickles, those of Python 2 included.
-
-    Everything that `find_class` returns is a type of C (attributes cannot be set on it), a bound method (likewise) or
-    a record with `__setstate__`, so that a BUILD opcode cannot alter anything that outlives the file.
+    `persistent` turns the ids by which torch refers to storages into Storage, `nested` reads a torch file that is a
+    value of the pickle (so tensors get into plain pickles); without them these are refused.
+    Raises WeightsError; what a damaged stream makes Python raise (ValueError, IndexError, ...) passes through.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file, encoding="latin1")
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Resolve an allowed name; RefusedGlobal for any other."""
-        module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
-        if module in _NUMPY_MODULES:
-            module = "numpy"
-        allowed: dict[tuple[str, str], Any] = {
-            ("builtins", "set"): set,
-            ("builtins", "frozenset"): frozenset,
-            ("builtins", "bytes"): self._no_bytes,
-            ("builtins", "bytearray"): bytearray,
-            ("builtins", "complex"): complex,
-            ("collections", "OrderedDict"): collections.OrderedDict,
-            ("argparse", "Namespace"): types.SimpleNamespace,
-            ("numpy", "ndarray"): ArrayRecord,
-            ("numpy", "dtype"): DTypeRecord,
-            ("numpy", "_reconstruct"): ArrayRecord,
-            ("numpy", "scalar"): self._scalar,
-            ("numpy.core.numeric", "_frombuffer"): self._from_buffer,
-            ("numpy._core.numeric", "_frombuffer"): self._from_buffer,
-            ("_codecs", "encode"): self._encode,
-            ("torch.storage", "_load_from_bytes"): self._storage,
-            ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
-            ("torch._utils", "_rebuild_parameter"): self._parameter,
+    def __init__(
+        self,
+        file: Stream,
+        budget: Budget,
+        persistent: Callable[[Any], Storage] | None = None,
+        nested: Callable[[bytearray, Budget], Any] | None = None,
+    ) -> None:
+        self._file, self._budget, self._persistent = file, budget, persistent
+        self._names = Names(budget, nested)
+        self._stack: list[Any] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, Any] = {}
+        self._operations = {
+            name.removeprefix("_op_").upper(): getattr(self, name) for name in dir(self) if name.startswith("_op_")
         }
-        if (module, name) not in allowed:
-            raise RefusedGlobal(f"{module}.{name}")
-        return allowed[module, name]
 
-    def persistent_load(self, pid: Any) -> NoReturn:
-        """Plain pickles keep nothing outside themselves."""
-        raise WeightsError("it refers to data outside the file")
+    def load(self) -> Any:
+        """The object of the pickle; arrays are still ArrayRecords, their types DTypeRecords."""
+        push = self._stack.append
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(self._file)):  # type: ignore[arg-type]
+            name = opcode.name
+            if name in _CONSTANTS:
+                push(argument)
+            elif name in _NEW:
+                push(_NEW[name]())
+            elif name == "STOP":
+                return self._pop()
+            elif name not in _IGNORED:
+                operation = self._operations.get(name)
+                if operation is None:
+                    raise WeightsError(f"it uses the pickle opcode {name}, which no program that saves weights needs")
+                operation(argument)
+            if count > _MOST_OPCODES:
+                raise WeightsError(f"its pickle has more than {_MOST_OPCODES:,} opcodes, which no weights file needs")
+        raise EOFError("no STOP")
 
-    def _no_bytes(self) -> bytes:
-        return no_bytes()
+    # ---- the stack ---------------------------------------------------------------------------------------------------
 
-    def _scalar(self, dtype: DTypeRecord, raw: str | bytes = b"") -> Any:
-        return scalar(dtype, raw)
+    def _pop(self) -> Any:
+        if len(self._stack) <= (self._marks[-1] if self._marks else 0):
+            raise ValueError("the stack is empty")
+        return self._stack.pop()
 
-    def _encode(self, text: str, encoding: str = "latin1") -> bytes:
-        """How Python 3 writes bytes in protocol 2."""
-        if encoding != "latin1":
-            raise RefusedGlobal(f"_codecs.encode with {encoding!r}")
-        return text.encode("latin1")
+    def _top(self) -> Any:
+        value = self._pop()
+        self._stack.append(value)
+        return value
 
-    def _from_buffer(self, raw: Any, dtype: DTypeRecord, shape: tuple[int, ...], order: str, *_: Any) -> ArrayRecord:
-        """Arrays of pickle protocol 5."""
-        record = ArrayRecord()
-        record.fill(raw, dtype, shape, order)
-        return record
+    def _since_mark(self) -> list[Any]:
+        start = self._marks.pop()
+        items = self._stack[start:]
+        del self._stack[start:]
+        return items
 
-    def _storage(self, raw: bytes) -> Any:
-        return torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    def _op_mark(self, _: Any) -> None:
+        self._marks.append(len(self._stack))
 
-    def _tensor(self, storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
-        if not isinstance(storage, torch.storage.TypedStorage):
-            raise WeightsError("it builds a tensor from something that is no storage")
-        return torch.empty(0, dtype=storage.dtype).set_(storage.untyped(), offset, size, stride)
+    def _op_pop(self, _: Any) -> None:
+        if self._marks and len(self._stack) == self._marks[-1]:
+            self._marks.pop()
+        else:
+            self._pop()
 
-    def _parameter(self, data: Tensor, *_: Any) -> Tensor:
-        return data
+    def _op_pop_mark(self, _: Any) -> None:
+        self._since_mark()
 
+    def _op_dup(self, _: Any) -> None:
+        self._stack.append(self._top())
 
-def resolve_records(value: Any) -> Any:
-    """Replace the stand-ins in nested plain containers by arrays and types."""
-    if isinstance(value, ArrayRecord):
-        return value.array
-    if isinstance(value, DTypeRecord):
-        return str(value.dtype)
-    if isinstance(value, types.SimpleNamespace):
-        return resolve_records(vars(value))
-    if isinstance(value, dict):
-        return {key: resolve_records(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [resolve_records(item) for item in value]
-    return value
+    def _op_put(self, index: int) -> None:
+        self._memo[index] = self._top()
+
+    _op_binput = _op_long_binput = _op_put
+
+    def _op_memoize(self, _: Any) -> None:
+        self._memo[len(self._memo)] = self._top()
+
+    def _op_get(self, index: int) -> None:
+        self._stack.append(self._memo[index])
+
+    _op_binget = _op_long_binget = _op_get
+
+    # ---- containers --------------------------------------------------------------------------------------------------
+
+    def _op_tuple(self, _: Any) -> None:
+        self._stack.append(tuple(self._since_mark()))
+
+    def _op_tuple1(self, _: Any) -> None:
+        self._stack.append((self._pop(),))
+
+    def _op_tuple2(self, _: Any) -> None:
+        second, first = self._pop(), self._pop()
+        self._stack.append((first, second))
+
+    def _op_tuple3(self, _: Any) -> None:
+        third, second, first = self._pop(), self._pop(), self._pop()
+        self._stack.append((first, second, third))
+
+    def _op_list(self, _: Any) -> None:
+        self._stack.append(self._since_mark())
+
+    def _op_append(self, _: Any) -> None:
+        value = self._pop()
+        expect(self._top(), list).append(value)
+
+    def _op_appends(self, _: Any) -> None:
+        items = self._since_mark()
+        expect(self._top(), list).extend(items)
+
+    def _op_dict(self, _: Any) -> None:
+        items = self._since_mark()
+        self._stack.append({})
+        self._set_items(items)
+
+    def _op_setitem(self, _: Any) -> None:
+        value, key = self._pop(), self._pop()
+        self._set_items([key, value])
+
+    def _op_setitems(self, _: Any) -> None:
+        self._set_items(self._since_mark())
+
+    def _set_items(self, items: list[Any]) -> None:
+        target = expect(self._top(), dict, OrderedDict)
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            target[hashable(key)] = value
+
+    def _op_additems(self, _: Any) -> None:
+        items = self._since_mark()
+        expect(self._top(), set).update(map(hashable, items))
+
+    def _op_frozenset(self, _: Any) -> None:
+        self._stack.append(frozenset(map(hashable, self._since_mark())))
+
+    # ---- names and calls ---------------------------------------------------------------------------------------------
+
+    def _op_global(self, argument: str) -> None:
+        module, _, name = argument.partition(" ")
+        self._stack.append(self._names.find(module, name))
+
+    def _op_stack_global(self, _: Any) -> None:
+        name, module = self._pop(), self._pop()
+        self._stack.append(self._names.find(expect(module, str), expect(name, str)))
+
+    def _op_inst(self, argument: str) -> None:
+        raise RefusedGlobal(argument.replace(" ", "."))
+
+    def _op_reduce(self, _: Any) -> None:
+        arguments, function = self._pop(), self._pop()
+        self._stack.append(call(function, arguments))
+
+    _op_newobj = _op_reduce
+
+    def _op_build(self, _: Any) -> None:
+        state, target = self._pop(), self._top()
+        if isinstance(target, _BUILDABLE):
+            target.build(state, self._budget)
+        elif isinstance(target, types.SimpleNamespace):
+            vars(target).update({expect(key, str): value for key, value in expect(state, dict).items()})
+        elif isinstance(target, OrderedDict):  # of a state dict: the versions of its layers
+            target._metadata = expect(state, dict).get("_metadata")  # type: ignore[attr-defined]
+        else:
+            raise WeightsError(f"it sets the inner state of a {type(target).__name__}")
+
+    def _op_binpersid(self, _: Any) -> None:
+        if self._persistent is None:
+            raise WeightsError("it refers to data outside the file")
+        self._stack.append(self._persistent(self._pop()))

@@ -4,7 +4,6 @@ from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.modeling.backbones.eva02 import eva02
 from cvpods_ext.modeling.detection.build import cascade_mask_rcnn_fpn
-from cvpods_ext.modeling.detection.presets_vitdet import VITDET
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 
@@ -24,5 +23,4 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=SimplePyramid(net),
-        recipe=VITDET,
     )

@@ -9,6 +9,7 @@ Source:    MODEL_ZOO.md of detectron2, cascade_mask_rcnn_R_50_FPN_1x, 138602847
 """
 
 from cvpods_ext.config import override
+from cvpods_ext.config.bases import CASCADE
 from cvpods_ext.config.bases import RCNN_COCO as BASE
 
-config = override(BASE)
+config = override(BASE, model=CASCADE)

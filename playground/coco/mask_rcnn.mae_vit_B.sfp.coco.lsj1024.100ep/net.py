@@ -4,7 +4,6 @@ from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.modeling.backbones.vit import mae_vit
 from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
-from cvpods_ext.modeling.detection.presets_vitdet import VITDET
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 
@@ -16,5 +15,4 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=SimplePyramid(mae_vit(image_side=cfg.data.lsj_side)),
-        recipe=VITDET,
     )

@@ -5,10 +5,9 @@ from functools import partial
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.num_shots import class_counts
 from cvpods_ext.modeling.backbones.eva02 import eva02
-from cvpods_ext.modeling.calibration import DisAlign, calibrated
+from cvpods_ext.modeling.calibration import DisAlign
 from cvpods_ext.modeling.classifiers import LinearClassifier
-from cvpods_ext.modeling.detection.build import cascade_mask_rcnn_fpn
-from cvpods_ext.modeling.detection.presets_vitdet import BOX_FEATURES, VITDET
+from cvpods_ext.modeling.detection.build import CascadeBoxBranch, cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.grw import GroupReweightedCrossEntropy
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
@@ -28,7 +27,9 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=len(counts),
         backbone=SimplePyramid(net),
-        classifier=partial(calibrated, DisAlign, partial(LinearClassifier, BOX_FEATURES, len(counts))),
-        classification_loss=partial(GroupReweightedCrossEntropy, counts),
-        recipe=VITDET,
+        box=CascadeBoxBranch(
+            classifier=partial(LinearClassifier, cfg.model.box_features, len(counts)),
+            calibration=DisAlign,
+            loss=partial(GroupReweightedCrossEntropy, counts),
+        ),
     )

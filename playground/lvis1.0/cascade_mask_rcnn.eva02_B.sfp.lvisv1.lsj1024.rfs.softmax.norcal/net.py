@@ -5,10 +5,8 @@ from functools import partial
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.num_shots import image_counts
 from cvpods_ext.modeling.backbones.eva02 import eva02
-from cvpods_ext.modeling.calibration import calibrated
 from cvpods_ext.modeling.classifiers import LinearClassifier
-from cvpods_ext.modeling.detection.build import cascade_mask_rcnn_fpn
-from cvpods_ext.modeling.detection.presets_vitdet import BOX_FEATURES, VITDET
+from cvpods_ext.modeling.detection.build import CascadeBoxBranch, cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.modeling.posthoc import LogitShift, norcal
@@ -28,10 +26,8 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=len(counts),
         backbone=SimplePyramid(net),
-        classifier=partial(
-            calibrated,
-            partial(LogitShift, shift=norcal(counts)),
-            partial(LinearClassifier, BOX_FEATURES, len(counts)),
+        box=CascadeBoxBranch(
+            classifier=partial(LinearClassifier, cfg.model.box_features, len(counts)),
+            calibration=partial(LogitShift, shift=norcal(counts)),
         ),
-        recipe=VITDET,
     )

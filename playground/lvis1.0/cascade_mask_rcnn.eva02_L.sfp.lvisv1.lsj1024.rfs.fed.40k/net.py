@@ -5,8 +5,8 @@ from functools import partial
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.num_shots import image_counts
 from cvpods_ext.modeling.backbones.eva02 import eva02
-from cvpods_ext.modeling.detection.build import cascade_mask_rcnn_fpn
-from cvpods_ext.modeling.detection.presets_vitdet import VITDET, FederatedClassifier
+from cvpods_ext.modeling.classifiers import FederatedClassifier
+from cvpods_ext.modeling.detection.build import CascadeBoxBranch, cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.federated import FederatedLoss
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
@@ -26,7 +26,8 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=len(counts),
         backbone=SimplePyramid(net),
-        classifier=partial(FederatedClassifier, counts),
-        classification_loss=partial(FederatedLoss, counts),
-        recipe=VITDET,
+        box=CascadeBoxBranch(
+            classifier=partial(FederatedClassifier, cfg.model.box_features, counts),
+            loss=partial(FederatedLoss, counts),
+        ),
     )

@@ -2,8 +2,9 @@
 
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
-from cvpods_ext.modeling.detection.build import Recipe, cascade_mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.modeling.detection.build import cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
+from cvpods_ext.modeling.necks.fpn import resnet_fpn
 
 
 def build_model(cfg: DetectionConfig) -> RCNN:
@@ -13,5 +14,4 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=resnet_fpn(50),
-        recipe=Recipe(proposals=(2000, 1000)),
     )

@@ -8,6 +8,7 @@ Published: nothing; the DisAlign repository has this heading without rows
 """
 
 from cvpods_ext.config import override
+from cvpods_ext.config.bases import CASCADE
 from cvpods_ext.config.bases import MASK_RCNN_LVIS1 as BASE
 
-config = override(BASE)
+config = override(BASE, model=CASCADE)

@@ -5,8 +5,9 @@ from functools import partial
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.modeling.classifiers import CosineClassifier
-from cvpods_ext.modeling.detection.build import Recipe, cascade_mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.modeling.detection.build import CascadeBoxBranch, cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
+from cvpods_ext.modeling.necks.fpn import resnet_fpn
 
 
 def build_model(cfg: DetectionConfig) -> RCNN:
@@ -16,6 +17,5 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=resnet_fpn(50),
-        classifier=partial(CosineClassifier, 1024, classes),
-        recipe=Recipe(proposals=(2000, 1000)),
+        box=CascadeBoxBranch(classifier=partial(CosineClassifier, cfg.model.box_features, classes)),
     )

@@ -5,11 +5,12 @@ from functools import partial
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.data.num_shots import class_counts
-from cvpods_ext.modeling.calibration import DisAlign, calibrated
+from cvpods_ext.modeling.calibration import DisAlign
 from cvpods_ext.modeling.classifiers import CosineClassifier
-from cvpods_ext.modeling.detection.build import Recipe, cascade_mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.modeling.detection.build import CascadeBoxBranch, cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.grw import GroupReweightedCrossEntropy
+from cvpods_ext.modeling.necks.fpn import resnet_fpn
 
 
 def build_model(cfg: DetectionConfig) -> RCNN:
@@ -20,7 +21,9 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=resnet_fpn(50),
-        classifier=partial(calibrated, DisAlign, partial(CosineClassifier, 1024, classes)),
-        classification_loss=partial(GroupReweightedCrossEntropy, counts, exponent=0.8),
-        recipe=Recipe(proposals=(2000, 1000)),
+        box=CascadeBoxBranch(
+            classifier=partial(CosineClassifier, cfg.model.box_features, classes),
+            calibration=DisAlign,
+            loss=partial(GroupReweightedCrossEntropy, counts, exponent=0.8),
+        ),
     )

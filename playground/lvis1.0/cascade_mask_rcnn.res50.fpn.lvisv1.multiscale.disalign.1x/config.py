@@ -9,6 +9,7 @@ Published: nothing; the DisAlign repository has this heading without rows
 """
 
 from cvpods_ext.config import override
+from cvpods_ext.config.bases import CASCADE
 from cvpods_ext.config.bases import DISALIGN_LVIS1 as BASE
 
-config = override(BASE, model=dict(init="experiment:cascade_mask_rcnn.res50.fpn.lvisv1.multiscale.1x"))
+config = override(BASE, model=dict(**CASCADE, init="experiment:cascade_mask_rcnn.res50.fpn.lvisv1.multiscale.1x"))

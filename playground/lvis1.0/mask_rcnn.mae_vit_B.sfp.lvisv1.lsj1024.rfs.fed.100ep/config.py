@@ -11,4 +11,4 @@ Weights:   https://dl.fbaipublicfiles.com/detectron2/ViTDet/LVIS/mask_rcnn_vitde
 from cvpods_ext.config import override
 from cvpods_ext.config.bases_vitdet import VITDET_LVIS1 as BASE
 
-config = override(BASE)
+config = override(BASE, model=dict(class_agnostic_boxes=False))

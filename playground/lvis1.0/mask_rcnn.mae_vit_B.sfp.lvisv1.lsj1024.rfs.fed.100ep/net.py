@@ -3,8 +3,8 @@
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.num_shots import image_counts
 from cvpods_ext.modeling.backbones.vit import mae_vit
-from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
-from cvpods_ext.modeling.detection.presets_vitdet import VITDET, FederatedClassifier
+from cvpods_ext.modeling.classifiers import FederatedClassifier
+from cvpods_ext.modeling.detection.build import BoxBranch, mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.federated import FederatedLoss
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
@@ -17,7 +17,8 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=len(counts),
         backbone=SimplePyramid(mae_vit(image_side=cfg.data.lsj_side)),
-        classifier=FederatedClassifier(counts),
-        classification_loss=FederatedLoss(counts),
-        recipe=VITDET,
+        box=BoxBranch(
+            classifier=FederatedClassifier(cfg.model.box_features, counts),
+            loss=FederatedLoss(counts),
+        ),
     )

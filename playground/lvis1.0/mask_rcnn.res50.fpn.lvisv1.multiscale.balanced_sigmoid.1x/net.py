@@ -3,9 +3,10 @@
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.data.num_shots import image_counts, num_images
-from cvpods_ext.modeling.detection.build import mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.modeling.detection.build import BoxBranch, mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.balanced_softmax import BalancedSigmoid
+from cvpods_ext.modeling.necks.fpn import resnet_fpn
 
 
 def build_model(cfg: DetectionConfig) -> RCNN:
@@ -16,5 +17,5 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=resnet_fpn(50),
-        classification_loss=BalancedSigmoid(image_counts(cfg.data, cfg.folder), images),
+        box=BoxBranch(loss=BalancedSigmoid(image_counts(cfg.data, cfg.folder), images)),
     )

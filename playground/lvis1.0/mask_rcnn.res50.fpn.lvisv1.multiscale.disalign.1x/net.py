@@ -5,9 +5,10 @@ from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.data.num_shots import class_counts
 from cvpods_ext.modeling.calibration import DisAlign
 from cvpods_ext.modeling.classifiers import LinearClassifier
-from cvpods_ext.modeling.detection.build import mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.modeling.detection.build import BoxBranch, mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.grw import GroupReweightedCrossEntropy
+from cvpods_ext.modeling.necks.fpn import resnet_fpn
 
 
 def build_model(cfg: DetectionConfig) -> RCNN:
@@ -17,6 +18,8 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=resnet_fpn(50),
-        classifier=DisAlign(LinearClassifier(1024, classes)),
-        classification_loss=GroupReweightedCrossEntropy(class_counts(cfg.data, cfg.folder), exponent=0.8),
+        box=BoxBranch(
+            classifier=DisAlign(LinearClassifier(cfg.model.box_features, classes)),
+            loss=GroupReweightedCrossEntropy(class_counts(cfg.data, cfg.folder), exponent=0.8),
+        ),
     )

@@ -4,8 +4,9 @@ from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.data.num_shots import box_centres, image_counts, num_images
 from cvpods_ext.modeling.classifiers import LinearClassifier
-from cvpods_ext.modeling.detection.build import mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.modeling.detection.build import BoxBranch, mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
+from cvpods_ext.modeling.necks.fpn import resnet_fpn
 from cvpods_ext.modeling.posthoc import LogitShift, fracal, fractal_dimensions
 
 
@@ -18,5 +19,5 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=resnet_fpn(50),
-        classifier=LogitShift(LinearClassifier(1024, classes), shift),
+        box=BoxBranch(classifier=LogitShift(LinearClassifier(cfg.model.box_features, classes), shift)),
     )

@@ -3,10 +3,11 @@
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.modeling.classifiers import NormalizedClassifier
-from cvpods_ext.modeling.detection.build import mask_rcnn_fpn, resnet_fpn
+from cvpods_ext.modeling.detection.build import BoxBranch, mask_rcnn_fpn
 from cvpods_ext.modeling.detection.mask_head import NormalizedMaskPredictor
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.seesaw import SeesawLoss
+from cvpods_ext.modeling.necks.fpn import resnet_fpn
 
 
 def build_model(cfg: DetectionConfig) -> RCNN:
@@ -16,7 +17,9 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=resnet_fpn(50),
-        classifier=NormalizedClassifier(1024, classes, extra_logits=1),
-        classification_loss=SeesawLoss(classes),
-        mask_predictor=NormalizedMaskPredictor(256, classes),
+        box=BoxBranch(
+            classifier=NormalizedClassifier(cfg.model.box_features, classes, extra_logits=1),
+            loss=SeesawLoss(classes),
+        ),
+        mask_predictor=NormalizedMaskPredictor(cfg.model.mask_width, classes),
     )

@@ -12,7 +12,19 @@ from cvpods_ext.config.bases import MINI as BASE
 config = override(
     BASE,
     data=dict(sampler="repeat_factor", lsj_side=128, lsj_range=(0.7, 1.4), test_size=128),
-    model=dict(init="none", suppression="linear", nms_threshold=0.6, maskness_threshold=0.5, score_threshold=0.01),
+    model=dict(
+        init="none",
+        rpn_convs=2,
+        box_convs=(64,),
+        box_fc=(256,),
+        head_norm="LN",
+        class_agnostic_boxes=True,
+        float32_heads=True,
+        suppression="linear",
+        nms_threshold=0.6,
+        maskness_threshold=0.5,
+        score_threshold=0.01,
+    ),
     schedule=dict(
         iters=800,
         drops=(0.8, 0.9),

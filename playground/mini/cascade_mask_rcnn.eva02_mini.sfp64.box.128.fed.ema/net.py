@@ -1,14 +1,12 @@
 """Four transformer blocks of width 96 under a 64-channel pyramid, cascaded heads with the federated sigmoid loss."""
 
-from dataclasses import replace
 from functools import partial
 
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.num_shots import image_counts
 from cvpods_ext.modeling.backbones.eva02 import Size, eva02_of
-from cvpods_ext.modeling.detection.build import cascade_mask_rcnn_fpn
-from cvpods_ext.modeling.detection.presets_small import BOX_FEATURES, SMALL
-from cvpods_ext.modeling.detection.presets_vitdet import FederatedClassifier
+from cvpods_ext.modeling.classifiers import FederatedClassifier
+from cvpods_ext.modeling.detection.build import CascadeBoxBranch, cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.federated import FederatedLoss
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
@@ -22,7 +20,8 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=len(counts),
         backbone=SimplePyramid(net, 64),
-        classifier=partial(FederatedClassifier, counts, BOX_FEATURES),
-        classification_loss=partial(FederatedLoss, counts, num_sampled=20),
-        recipe=replace(SMALL, rpn_convs=2, box_convs=(64,), box_fc=(BOX_FEATURES,), head_norm="LN", float32_heads=True),
+        box=CascadeBoxBranch(
+            classifier=partial(FederatedClassifier, cfg.model.box_features, counts),
+            loss=partial(FederatedLoss, counts, num_sampled=20),
+        ),
     )

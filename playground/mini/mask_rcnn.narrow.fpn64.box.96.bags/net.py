@@ -4,10 +4,10 @@ from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.data.num_shots import instance_counts
 from cvpods_ext.modeling.classifiers import LinearClassifier
-from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
-from cvpods_ext.modeling.detection.presets_small import BOX_FEATURES, SMALL, narrow_resnet_fpn
+from cvpods_ext.modeling.detection.build import BoxBranch, mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.bags import BalancedGroupSoftmax
+from cvpods_ext.modeling.necks.fpn import narrow_resnet_fpn
 
 
 def build_model(cfg: DetectionConfig) -> RCNN:
@@ -18,7 +18,8 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=narrow_resnet_fpn(),
-        classifier=LinearClassifier(BOX_FEATURES, classes, extra_logits=loss.extra_logits),
-        classification_loss=loss,
-        recipe=SMALL,
+        box=BoxBranch(
+            classifier=LinearClassifier(cfg.model.box_features, classes, extra_logits=loss.extra_logits),
+            loss=loss,
+        ),
     )

@@ -4,11 +4,11 @@ from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.data.num_shots import instance_counts
 from cvpods_ext.modeling.classifiers import NormalizedClassifier
-from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
+from cvpods_ext.modeling.detection.build import BoxBranch, mask_rcnn_fpn
 from cvpods_ext.modeling.detection.mask_head import NormalizedMaskPredictor
-from cvpods_ext.modeling.detection.presets_small import BOX_FEATURES, SMALL, narrow_resnet_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.ecm import EffectiveClassMarginLoss
+from cvpods_ext.modeling.necks.fpn import narrow_resnet_fpn
 
 
 def build_model(cfg: DetectionConfig) -> RCNN:
@@ -18,8 +18,9 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=narrow_resnet_fpn(),
-        classifier=NormalizedClassifier(BOX_FEATURES, classes),
-        classification_loss=EffectiveClassMarginLoss(instance_counts(cfg.data, cfg.folder)),
-        mask_predictor=NormalizedMaskPredictor(SMALL.mask_width, classes),
-        recipe=SMALL,
+        box=BoxBranch(
+            classifier=NormalizedClassifier(cfg.model.box_features, classes),
+            loss=EffectiveClassMarginLoss(instance_counts(cfg.data, cfg.folder)),
+        ),
+        mask_predictor=NormalizedMaskPredictor(cfg.model.mask_width, classes),
     )

@@ -3,10 +3,10 @@
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.modeling.classifiers import LinearClassifier
-from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
-from cvpods_ext.modeling.detection.presets_small import BOX_FEATURES, SMALL, narrow_resnet_fpn
+from cvpods_ext.modeling.detection.build import BoxBranch, mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.eqlv2 import EqualizationLossV2
+from cvpods_ext.modeling.necks.fpn import narrow_resnet_fpn
 
 
 def build_model(cfg: DetectionConfig) -> RCNN:
@@ -16,7 +16,8 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=narrow_resnet_fpn(),
-        classifier=LinearClassifier(BOX_FEATURES, classes),
-        classification_loss=EqualizationLossV2(classes),
-        recipe=SMALL,
+        box=BoxBranch(
+            classifier=LinearClassifier(cfg.model.box_features, classes),
+            loss=EqualizationLossV2(classes),
+        ),
     )

@@ -2,10 +2,10 @@
 
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
-from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
-from cvpods_ext.modeling.detection.presets_small import BOX_FEATURES, SMALL, narrow_resnet_fpn
+from cvpods_ext.modeling.detection.build import BoxBranch, mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.losses.gol import GumbelLoss, gumbel_classifier
+from cvpods_ext.modeling.necks.fpn import narrow_resnet_fpn
 
 
 def build_model(cfg: DetectionConfig) -> RCNN:
@@ -15,7 +15,8 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=narrow_resnet_fpn(),
-        classifier=gumbel_classifier(BOX_FEATURES, classes),
-        classification_loss=GumbelLoss(),
-        recipe=SMALL,
+        box=BoxBranch(
+            classifier=gumbel_classifier(cfg.model.box_features, classes),
+            loss=GumbelLoss(),
+        ),
     )

@@ -4,9 +4,9 @@ from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.data.num_shots import image_counts
 from cvpods_ext.modeling.classifiers import LinearClassifier
-from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
-from cvpods_ext.modeling.detection.presets_small import BOX_FEATURES, SMALL, narrow_resnet_fpn
+from cvpods_ext.modeling.detection.build import BoxBranch, mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
+from cvpods_ext.modeling.necks.fpn import narrow_resnet_fpn
 from cvpods_ext.modeling.posthoc import LogitShift, norcal
 
 
@@ -18,6 +18,5 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=narrow_resnet_fpn(),
-        classifier=LogitShift(LinearClassifier(BOX_FEATURES, classes), shift),
-        recipe=SMALL,
+        box=BoxBranch(classifier=LogitShift(LinearClassifier(cfg.model.box_features, classes), shift)),
     )

@@ -3,9 +3,9 @@
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.modeling.classifiers import LinearClassifier
-from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
-from cvpods_ext.modeling.detection.presets_small import BOX_FEATURES, SMALL, narrow_resnet_fpn
+from cvpods_ext.modeling.detection.build import BoxBranch, mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
+from cvpods_ext.modeling.necks.fpn import narrow_resnet_fpn
 
 
 def build_model(cfg: DetectionConfig) -> RCNN:
@@ -15,6 +15,5 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=narrow_resnet_fpn(),
-        classifier=LinearClassifier(BOX_FEATURES, classes),
-        recipe=SMALL,
+        box=BoxBranch(classifier=LinearClassifier(cfg.model.box_features, classes)),
     )

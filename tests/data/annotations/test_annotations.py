@@ -109,37 +109,49 @@ def test_labels_follow_sorted_ids_and_annotations_may_come_before_what_they_name
     assert loaded.instances(1).labels.tolist() == [0]
 
 
+NAN, INFINITE = float("nan"), float("inf")
 BROKEN = {
     "not an object with whole-number": [[], "text", {"id": 1}, annotation(1, "a", 3), annotation(1, 1, 3.5)],
     "image_id is not in images": [annotation(1, 99, 3)],
     "category_id is not in categories": [annotation(1, 1, 4)],
+    "iscrowd or ignore is neither": [annotation(1, 1, 3, iscrowd="no"), annotation(1, 1, 3, ignore=[0])],
     "box is missing": [
-        annotation(1, 1, 3, bbox=None),
-        annotation(1, 1, 3, bbox=[1, 2, 3]),
-        annotation(1, 1, 3, bbox="x"),
-        annotation(1, 1, 3, bbox=[1, 2, None, 3]),
+        annotation(1, 1, 3, bbox=None, segmentation=None),
+        annotation(1, 1, 3, bbox=[1, 2, 3], segmentation=[]),
+        annotation(1, 1, 3, bbox="x", segmentation=[]),
+        annotation(1, 1, 3, bbox=[1, 2, None, 3], segmentation=[]),
+        annotation(1, 1, 3, bbox=["a", 2, 3, 4], segmentation=[]),
     ],
     "box has a non-finite number": [
-        annotation(1, 1, 3, bbox=[0, 0, float("nan"), 2]),
-        annotation(1, 1, 3, bbox=[0, 0, float("inf"), 2]),
+        annotation(1, 1, 3, bbox=[0, 0, NAN, 2]),
+        annotation(1, 1, 3, bbox=[0, 0, INFINITE, 2]),
+        annotation(1, 1, 3, bbox=[0, 0, 1e30, 2]),
+        annotation(1, 1, 3, bbox=[0, 0, 10**400, 2]),
     ],
-    "box has no positive width": [annotation(1, 1, 3, bbox=[5, 5, 0, 9]), annotation(1, 1, 3, bbox=[5, 5, 9, -1])],
+    "box has a negative side": [annotation(1, 1, 3, bbox=[5, 5, 9, -1])],
+    "box has no positive width": [annotation(1, 1, 3, bbox=[5, 5, 0, 9])],
     "box lies outside": [annotation(1, 1, 3, bbox=[64, 5, 9, 9]), annotation(1, 1, 3, bbox=[-9, 5, 9, 9])],
+    "segmentation is neither": [annotation(1, 1, 3, segmentation=7), annotation(1, 1, 3, segmentation="x")],
     "every polygon has fewer than 3 points": [
         annotation(1, 1, 3, segmentation=[[1, 2, 3, 4]]),
         annotation(1, 1, 3, segmentation=[[1, 2, 3, 4, 5, 6, 7]]),
-        annotation(1, 1, 3, segmentation=7),
+        annotation(1, 1, 3, segmentation=[3]),
     ],
     "polygon has a value that is no finite": [
-        annotation(1, 1, 3, segmentation=[[1, 2, 3, 4, 5, float("nan")]]),
-        annotation(1, 1, 3, segmentation=[[1, 2, 3, 4, 5, "6"]]),
-        annotation(1, 1, 3, segmentation=[3]),
+        annotation(1, 1, 3, segmentation=[[1, 2, 3, 4, 5, NAN]]),
+        annotation(1, 1, 3, segmentation=[[1, 2, 3, 4, 5, "six"]]),
+        annotation(1, 1, 3, segmentation=[[1, 2, 3, 4, 5, 1e30]]),
+        annotation(1, 1, 3, segmentation=[[1, 2, 3, 4, 5, 10**400]]),
+        annotation(1, 1, 3, segmentation=[[[1, 2], [3, 4], [5, 6], [7, 8], [9, 1], [1, 1]]]),
     ],
     "RLE does not decode": [
         annotation(1, 1, 3, segmentation={"size": [48, 64], "counts": [5]}),
         annotation(1, 1, 3, segmentation={"size": [2, 2], "counts": [4]}),  # another image's
+        annotation(1, 1, 3, segmentation={"size": [10**7, 10**6], "counts": [10**13]}),
         annotation(1, 1, 3, segmentation={"counts": [4]}),
     ],
+    "polygon lies outside": [annotation(1, 1, 3, segmentation=[[70, 1, 80, 1, 80, 9]])],
+    "polygons with an outline": [annotation(1, 1, 3, segmentation=[[0, 0, 60, 40] * 40_000])],
     "no mask although other": [annotation(1, 1, 3, segmentation=[]), annotation(1, 1, 3, segmentation=None)],
 }
 
@@ -205,16 +217,15 @@ def test_boxes_without_any_mask_are_a_data_set_of_boxes(tmp_path):
 
 def test_broken_images_are_counted_and_their_annotations_too(tmp_path):
     images = [
-        image(1), image(1, file_name="again.png"), image(2, width=None), image(3, width=-5),
-        image(4, file_name=None), image("5"), "text",
+        image(1), image(1), image(2, width=None), image(3, width=-5), image(4, width=1 << 20, height=1 << 20),
+        image("five"), "text", image(6, width=64.5),
     ]  # fmt: skip
     entries = [annotation(1, 1, 3), annotation(2, 2, 3)]
     loaded = load(write_json(tmp_path / "x.json", images, entries, categories(3)))
     assert loaded.image_ids.tolist() == [1]
     assert loaded.facts["images_dropped"] == {
-        "image id given twice": 1,
-        "image without height and width": 2,
-        "image without file_name and coco_url": 1,
+        "image listed twice, with the same file and size": 1,
+        "image whose height and width are not two whole numbers of together at most 268,435,456 pixels": 4,
         "image without a whole-number id": 2,
     }
     assert loaded.facts["dropped"] == {"image_id is not in images": 1}
@@ -225,10 +236,15 @@ def test_broken_images_are_counted_and_their_annotations_too(tmp_path):
     [
         ({"images": [image(1)], "annotations": []}, "has no 'categories'"),
         ({"categories": categories(1), "annotations": []}, "has no usable 'images'"),
+        (
+            {"categories": categories(1), "images": [image(1), image(1, file_name="b.png")]},
+            "stands for two pictures.*b.png",
+        ),
+        ({"categories": categories(1), "images": {"1": image(1)}}, "'images' is an object, not a list"),
         ({"categories": categories(1), "images": [image("a")]}, "1 x image without a whole-number id"),
         ({"categories": [{"name": "x"}], "images": [image(1)]}, "a category needs a whole-number id and a name"),
         ({"categories": categories(4, 4), "images": [image(1)]}, "category id 4 is given twice"),
-        ([annotation(1, 1, 1)], "is not valid JSON at character 0"),
+        ([annotation(1, 1, 1)], "holds a list, not images and categories"),
     ],
 )
 def test_a_file_that_is_no_annotation_file_says_what_it_lacks(content, message, tmp_path, cache):

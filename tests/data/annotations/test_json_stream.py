@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import json
 
@@ -16,18 +17,25 @@ values = st.recursive(
 )
 
 
-def collect(path):
-    """What `items` gives, put together again."""
+class Everything:
+    """Every key is wanted."""
+
+    def __contains__(self, key):
+        return True
+
+
+def collect(path, wanted=("a",)):
+    """What `elements` gives, put together again."""
     stream = JsonStream(path)
     found = {}
-    for key, value in stream.items():
+    for key, value in stream.elements(wanted):
         found.setdefault(key, []).append(value)
     return found, stream
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    content=st.dictionaries(st.text(max_size=5), values, max_size=5),
+    content=st.dictionaries(st.text(max_size=5), st.none() | st.lists(values, max_size=4), max_size=5),
     chunk=st.integers(1, 50),
     indent=st.sampled_from([None, 2]),
     ascii_only=st.booleans(),
@@ -37,9 +45,8 @@ def test_any_object_is_read_the_same_whatever_the_chunk_size(tmp_path_factory, c
     path.write_text(json.dumps(content, indent=indent, ensure_ascii=ascii_only), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_stream, "CHUNK_BYTES", chunk)
-        found, stream = collect(path)
-    expected = {key: value if isinstance(value, list) else [value] for key, value in content.items()}
-    assert found == {key: value for key, value in expected.items() if value}
+        found, stream = collect(path, Everything())
+    assert found == {key: value for key, value in content.items() if value}
     assert stream.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -58,11 +65,14 @@ def test_a_file_cut_anywhere_is_reported_as_cut_off(tmp_path, monkeypatch, chunk
     ("text", "reason"),
     [
         ("", "is empty; download it again"),
-        ("[1, 2]", r"'\[' where one of '\{' was expected"),
+        ("5", r"'5' where one of '\{' was expected"),
+        ("[1, 2]", "holds a list, not images and categories"),
+        ('{"a": {"b": 1}}', "'a' is an object, not a list"),
+        ('{"b": 1' + "0" * 5000 + "}", "not valid JSON at character 6: Exceeds the limit"),
         ('{"a": [1, 2], ' + " " * 50 + "b: 3}" + " " * 60, "Expecting value"),
         ('{"a": [1 2]}', "where one of ',]' was expected"),
         ("{1: 2}", "a key in quotes"),
-        ('{"a": 1} {"b": 2}', "more text follows"),
+        ('{"b": 1} {"b": 2}', "more text follows"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
     ],
 )
@@ -79,20 +89,61 @@ def test_a_syntax_error_does_not_read_the_rest_of_the_file(tmp_path, monkeypatch
     path.write_text('{"a": [{"b": 1,, "c": 2}, ' + "1, " * 100_000 + "1]}")
     read = []
     with pytest.raises(DataError, match="not valid JSON at character 15"):
-        list(JsonStream(path, read.append).items())
+        list(JsonStream(path, read.append).elements("a"))
     assert sum(read) <= 400
 
 
-def test_a_compressed_file_is_recognised(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"PK\x03\x04\x8f\xff\xfe", "is a zip archive: unpack it first"),
+        (b"BZh9\x8f\xff\xfe", "still compressed"),
+        (gzip.compress(b'{"a": [1]}')[:-9], "is a damaged gzip file"),
+        (gzip.compress(b'{"a": [1]}')[:-9] + b"x" * 9, "is a damaged gzip file"),
+        (b"\xff\xfe{\x00}\x00", "is not JSON text"),
+    ],
+)
+def test_a_file_that_is_no_plain_text_says_what_it_is(tmp_path, content, reason):
     path = tmp_path / "x.json"
-    path.write_bytes(b"PK\x03\x04\x8f\xff\xfe")
-    with pytest.raises(DataError, match="still compressed"):
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=reason):
         collect(path)
+
+
+def test_a_gzip_file_and_a_byte_order_mark_are_read(tmp_path):
+    text = b'{"b": {"c": [2]}, "a": [1, {"d": null}], "e": [5, 6]}'
+    for content in (text, b"\xef\xbb\xbf" + text, gzip.compress(text), gzip.compress(b"\xef\xbb\xbf" + text)):
+        path = tmp_path / "x.json"
+        path.write_bytes(content)
+        found, stream = collect(path)
+        assert found == {"a": [1, {"d": None}]}
+        assert stream.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_a_list_is_read_element_by_element(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('[1, {"a": 2}, []]')
+    assert list(JsonStream(path).items()) == [1, {"a": 2}, []]
+    for text, reason in (('[1] "more"', "more text follows the end of the list"), ('{"a": 1}', "does not hold a list")):
+        path.write_text(text)
+        with pytest.raises(DataError, match=reason):
+            list(JsonStream(path).items())
+
+
+def test_a_value_without_an_end_does_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_stream, "LONGEST_VALUE", 1000)
+    monkeypatch.setattr(json_stream, "CHUNK_BYTES", 100)
+    path = tmp_path / "x.json"
+    path.write_text('{"a": ["' + "x" * 100_000)
+    read = []
+    with pytest.raises(DataError, match="a value of more than 1,000 characters"):
+        list(JsonStream(path, read.append).elements("a"))
+    assert sum(read) < 5000
 
 
 def test_progress_counts_every_byte(tmp_path):
     path = tmp_path / "x.json"
-    path.write_text('{"a": "é"}', encoding="utf-8")
+    path.write_text('{"b": "é"}', encoding="utf-8")
     read = []
-    list(JsonStream(path, read.append).items())
+    list(JsonStream(path, read.append).elements("a"))
     assert sum(read) == path.stat().st_size == 11

@@ -64,10 +64,10 @@ def test_the_mini_network_trains_as_it_does_without(tmp_path, ranks):
 MINI = """
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.modeling.detection.build import mask_rcnn_fpn
-from cvpods_ext.modeling.detection.presets_small import SMALL, narrow_resnet_fpn
+from cvpods_ext.modeling.necks.fpn import narrow_resnet_fpn
 
 
 def build_model(cfg):
     classes = num_classes(cfg.data, cfg.folder)
-    return mask_rcnn_fpn(cfg.model, num_classes=classes, backbone=narrow_resnet_fpn(), recipe=SMALL)
+    return mask_rcnn_fpn(cfg.model, num_classes=classes, backbone=narrow_resnet_fpn())
 """

@@ -7,10 +7,10 @@ import pytest
 from evaluation_cases import synthetic, write_case
 
 from cvpods_ext.evaluation.detection import background_eval, coco_json, ground_truth, iou_cache, match_shards
-from cvpods_ext.evaluation.detection.background_eval import following, prepare
+from cvpods_ext.evaluation.detection.background_eval import counted_annotations, following, prepare
 from cvpods_ext.evaluation.detection.detections import shard_files
 from cvpods_ext.evaluation.detection.matching_pipeline import match_table
-from cvpods_ext.evaluation.detection.selection import COCO_LIMIT, LVIS_LIMIT, limit_of, select_annotations
+from cvpods_ext.evaluation.detection.selection import COCO_LIMIT, LVIS_LIMIT, limit_of
 
 TASKS = ("bbox", "segm", "boundary")
 
@@ -46,7 +46,7 @@ def test_prepared_shards_give_the_same_table_to_the_bit_and_are_not_computed_aga
     whole = tables(gt, shards)
     forget(shards)
     for shard in shard_files(shards):
-        prepare(select_annotations(gt), shard, TASKS, max_detections=300)
+        prepare(counted_annotations(gt, TASKS), shard, max_detections=300)
     assert len(list(shards.glob("candidates-*"))) == len(TASKS) * len(shard_files(shards))
     with monkeypatch.context() as context:
         context.setattr(match_shards, "gather", lambda *_: pytest.fail("computed again"))
@@ -59,7 +59,7 @@ def test_a_part_that_is_prepared_and_a_part_that_is_not_make_one_table(case):
     whole = tables(gt, shards)
     forget(shards)
     for shard in shard_files(shards)[1::2]:
-        prepare(select_annotations(gt), shard, TASKS, max_detections=300)
+        prepare(counted_annotations(gt, TASKS), shard, max_detections=300)
     assert_equal(tables(gt, shards), whole)
 
 
@@ -67,7 +67,7 @@ def test_a_shard_that_changed_and_a_damaged_file_are_prepared_again(case):
     _, gt, shards = case
     first, second = shard_files(shards)[:2]
     for shard in (first, second):
-        prepare(select_annotations(gt), shard, ("bbox",), max_detections=300)
+        prepare(counted_annotations(gt, ("bbox",)), shard, max_detections=300)
         assert iou_cache.read(shard, "bbox", LVIS_LIMIT, gt) is not None
     assert iou_cache.read(first, "bbox", COCO_LIMIT, gt) is None
     first.touch()
@@ -77,7 +77,7 @@ def test_a_shard_that_changed_and_a_damaged_file_are_prepared_again(case):
         kept.write_bytes(kept.read_bytes()[:length])
         assert iou_cache.read(second, "bbox", LVIS_LIMIT, gt) is None
         kept.unlink()
-        prepare(select_annotations(gt), second, ("bbox",), max_detections=300)
+        prepare(counted_annotations(gt, ("bbox",)), second, max_detections=300)
 
 
 def test_the_limit_is_the_one_that_the_evaluation_uses():

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import reference_evaluator
-from evaluation_cases import perturbed, rle_json, synthetic, write_case, write_empty
+from evaluation_cases import box_mask, perturbed, rle_json, synthetic, write_case, write_empty
 from shared import shared
 
 from cvpods_ext.errors import ConfigError, DataError
@@ -166,13 +166,117 @@ def test_lvis_file_without_negatives_counts_every_category_as_verified(tmp_path)
     assert_same(exhaustive["bbox"], evaluate(*case, families=("bbox",), evaluator="lvis")["bbox"])
 
 
-def test_degenerate_polygon_becomes_an_empty_mask_and_is_reported(tmp_path):
-    annotations, detections = synthetic(2)
-    annotations["annotations"][0]["segmentation"] = [[1, 1, 30, 30]]
+UNUSABLE_MASKS = {
+    "absent": None,
+    "empty": [],
+    "empty polygon": [[]],
+    "two points": [[1, 1, 30, 30]],
+    "a vertex that is no number": [[1, 1, 30, 1, 30, float("nan")]],
+    "a vertex beyond everything": [[1, 1, 30, 1, 30, 1e30]],
+    "text": "1 1 30 1 30 30",
+    "RLE of another size": {"size": [3, 3], "counts": [9]},
+    "RLE that does not fill its image": {"size": [120, 120], "counts": [100]},
+}
+
+
+def perfect(annotations):
+    """A detection for every annotation, as it is annotated."""
+    names = ("image_id", "category_id", "bbox", "segmentation")
+    return [{name: a[name] for name in names} | {"score": 0.9} for a in annotations["annotations"]]
+
+
+@pytest.mark.parametrize("evaluator", ["own", "hotcoco", "lvis"])
+@pytest.mark.parametrize("protocol", ["coco", "lvis"])
+@pytest.mark.parametrize("kind", UNUSABLE_MASKS)
+def test_an_object_without_a_usable_mask_costs_a_perfect_detector_nothing(kind, protocol, evaluator, tmp_path, caplog):
+    annotations = squares(protocol)
+    detections = perfect(annotations)
+    annotations["annotations"][0]["segmentation"] = UNUSABLE_MASKS[kind]
+    result = evaluate(*write_case(tmp_path, annotations, detections), evaluator=evaluator)
+    assert result["bbox"]["AP"] == pytest.approx(100.0)
+    assert result["segm"]["AP"] == pytest.approx(100.0)
+    [(reason, count)] = result.settings["masks_not_evaluated"].items()
+    assert count == 1
+    assert reason in caplog.text
+
+
+def squares(protocol):
+    """Two images with two objects each of two classes; the annotations of an LVIS file are complete."""
+    annotations = {"images": [], "annotations": [], "categories": [{"id": c, "name": f"c{c}"} for c in (1, 2)]}
+    for image_id in (5, 3):
+        annotations["images"].append({"id": image_id, "height": 120, "width": 120})
+        for category_id in (1, 2):
+            box = [10.0 * image_id, 40.0 * category_id, 30.0, 30.0]
+            where = {"id": len(annotations["annotations"]) + 1, "image_id": image_id, "category_id": category_id}
+            mask = {"segmentation": box_mask(120, 120, box)}
+            annotations["annotations"].append({**where, "bbox": box, "area": 900.0, **mask})
+    if protocol == "lvis":
+        for image in annotations["images"]:
+            image["neg_category_ids"] = image["not_exhaustive_category_ids"] = []
+        for category in annotations["categories"]:
+            category["frequency"] = "f"
+    return annotations
+
+
+@pytest.mark.parametrize(
+    "box", [[0, 0, float("nan"), 5], [5, 5, -4, 4], [0, 0, 1e30, 1], "text", None, [1, 2, None, 4]]
+)
+@pytest.mark.parametrize("protocol", ["coco", "lvis"])
+def test_an_object_without_a_usable_box_costs_a_perfect_detector_nothing(box, protocol, tmp_path):
+    annotations = squares(protocol)
+    detections = perfect(annotations)
+    annotations["annotations"][0]["bbox"] = box
     case = write_case(tmp_path, annotations, detections)
-    ours, theirs = (evaluate(*case, families=("segm",), evaluator=name) for name in ("own", "lvis"))
-    assert ours.settings["annotations_with_degenerate_polygons"] == 1
-    assert_same(ours["segm"], theirs["segm"])
+    for evaluator in ("own", "hotcoco", "lvis"):
+        result = evaluate(*case, evaluator=evaluator)
+        assert result["segm"]["AP"] == pytest.approx(100.0)
+        assert result["bbox"]["AP"] == pytest.approx(100.0)
+    note = "read_otherwise" if isinstance(box, str) or box is None or None in box else "boxes_not_evaluated"
+    assert sum(result.settings[note].values()) == 1
+
+
+def test_an_area_that_is_no_number_is_derived_and_counted(tmp_path):
+    annotations = squares("coco")
+    detections = perfect(annotations)
+    for entry, area in zip(annotations["annotations"], ("N/A", [900], None, -1), strict=True):
+        entry["area"] = area
+    result = evaluate(*write_case(tmp_path, annotations, detections))
+    assert result["segm"]["APs"] == pytest.approx(100.0)  # 900 is small; an area of 0 or none would be in no range
+    [count] = result.settings["read_otherwise"].values()
+    assert count == 4
+
+
+def test_numbers_flags_and_ids_as_text_mean_what_they_say(tmp_path):
+    annotations = squares("coco")
+    detections = perfect(annotations)
+    (tmp_path / "text").mkdir()
+    expected = evaluate(*write_case(tmp_path, annotations, detections))
+    for image in annotations["images"]:
+        image.update(id=str(image["id"]), height="120.0", width=120.0)
+    for entry in annotations["annotations"]:
+        entry.update(iscrowd="0", category_id=f"{entry['category_id']}", image_id=float(entry["image_id"]))
+        entry.update(bbox=[str(side) for side in entry["bbox"]], area="900")
+    assert dict(evaluate(*write_case(tmp_path / "text", annotations, detections))) == dict(expected)
+
+
+def test_a_file_without_any_mask_is_refused_for_masks_only(tmp_path):
+    annotations = squares("coco")
+    detections = perfect(annotations)
+    for entry in annotations["annotations"]:
+        del entry["segmentation"]
+    case = write_case(tmp_path, annotations, detections)
+    assert evaluate(*case, ("bbox",))["bbox"]["AP"] == pytest.approx(100.0)
+    with pytest.raises(DataError, match=r"no annotation has a mask. Evaluate with test\.metrics=\('bbox',\)"):
+        evaluate(*case)
+
+
+@pytest.mark.parametrize("annotations", [[], None])
+def test_a_file_without_annotations_has_no_metrics_and_is_no_error(annotations, tmp_path):
+    content = squares("coco")
+    detections = perfect(content)
+    content["annotations"] = annotations
+    result = evaluate(*write_case(tmp_path, content, detections))
+    assert result["segm"]["AP"] is None
 
 
 def test_missing_images_and_boxes_outside_are_reported(tmp_path, caplog):
@@ -214,12 +318,12 @@ def test_segm_of_boxes_only_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda a: a.pop("categories"), "no list 'categories'"),
-        (lambda a: a["images"].append(dict(a["images"][0])), "image id .* occurs twice"),
-        (lambda a: a["annotations"][0].pop("image_id"), "lacks image_id or category_id"),
-        (lambda a: a["images"][0].pop("height"), "no height and width"),
-        (lambda a: a["annotations"][0].update(segmentation=None), "has no mask"),
-        (lambda a: a["annotations"][0].update(segmentation={"size": [3, 3], "counts": [9]}), r"RLE of size \[3, 3\]"),
+        (lambda a: a.pop("categories"), "has no 'categories'"),
+        (lambda a: a["images"].append({**a["images"][0], "width": 7}), "image id .* stands for two pictures"),
+        (lambda a: a["images"][0].pop("height"), r"1 image ids that .*annotations\.json does not define"),
+        (lambda a: a.update(annotations="none"), "'annotations' is a text, not a list"),
+        (lambda a: a["categories"][0].update(name=None), "needs a whole-number id and a name"),
+        (lambda a: a["categories"][0].update(name="\ud800"), "needs a whole-number id and a name"),
     ],
 )
 def test_broken_annotation_files_are_named(damage, message, tmp_path):
@@ -234,14 +338,14 @@ def test_broken_annotation_files_are_named(damage, message, tmp_path):
 def test_missing_truncated_and_foreign_annotation_files_are_named(tmp_path):
     annotations, _ = synthetic(2)
     write_empty(tmp_path / "shards", annotations)
-    with pytest.raises(DataError, match=r"absent\.json is missing"):
+    with pytest.raises(DataError, match=r"absent\.json does not exist"):
         evaluate(tmp_path / "absent.json", tmp_path / "shards")
     broken = tmp_path / "broken.json"
     broken.write_text(json.dumps(annotations)[:500])
-    with pytest.raises(DataError, match="truncated"):
+    with pytest.raises(DataError, match="cut off"):
         evaluate(broken, tmp_path / "shards")
     broken.write_text("[]")
-    with pytest.raises(DataError, match="results file"):
+    with pytest.raises(DataError, match="is it a results json"):
         evaluate(broken, tmp_path / "shards")
 
 

@@ -48,7 +48,7 @@ def case(request, tmp_path):
     path, shards = write_case(tmp_path, annotations, detections)
     gt = ground_truth.load(path, masks=True)
     table = match_table(gt, shards, request.param, LVIS_LIMIT)
-    return table, classify(select_annotations(gt), shards, table, request.param)
+    return table, classify(select_annotations(gt, request.param), shards, table, request.param)
 
 
 def test_each_kind_of_mistake_is_recognised(case):
@@ -96,7 +96,7 @@ def test_every_false_positive_has_one_kind_and_no_oracle_loses(tmp_path):
     path, shards = write_case(tmp_path, annotations, detections)
     gt = ground_truth.load(path, masks=False)
     table = match_table(gt, shards, "bbox", LVIS_LIMIT)
-    errors = classify(select_annotations(gt), shards, table, "bbox")
+    errors = classify(select_annotations(gt, "bbox"), shards, table, "bbox")
     wrong = (table.judged.misses & np.uint64(1)) > 0
     np.testing.assert_array_equal(errors.kind >= 0, wrong)
     assert sum(errors.counts(table)["all"][kind] for kind in KINDS) == wrong.sum()

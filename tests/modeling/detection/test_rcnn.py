@@ -1,5 +1,8 @@
 """The assembled detectors: what they return, at the edges too, and that they compute only what trains."""
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +12,8 @@ from cvpods_ext.modeling.backbones.resnet import ResNet, Stage
 from cvpods_ext.modeling.calibration import DisAlign
 from cvpods_ext.modeling.classifiers import CosineClassifier
 from cvpods_ext.modeling.detection.build import (
-    Recipe,
+    BoxBranch,
+    CascadeBoxBranch,
     cascade_mask_rcnn_fpn,
     cascade_rcnn_fpn,
     faster_rcnn_fpn,
@@ -30,16 +34,17 @@ def in_order(shape, device):
     return torch.linspace(1, 0.5, shape[-1], device=device).expand(tuple(shape))
 
 
-TINY = Recipe(
+TINY = Detector(
     anchor_sizes=(8, 16, 32, 64, 128),
     rois_per_image=24,
     anchors_per_image=32,
-    top_per_level=(50, 50),
+    proposals_per_level=(50, 50),
     proposals=(40, 30),
     box_fc=(16, 16),
     mask_width=8,
     mask_convs=1,
-    priorities=in_order,
+    score_threshold=0.0,
+    detections_per_image=10,
 )
 
 
@@ -47,10 +52,10 @@ def backbone(norm="BN", freeze_at=0):
     return FPN(ResNet(STAGES, stem_channels=8, bottleneck=False, norm=norm, freeze_at=freeze_at), channels=8)
 
 
-def build(assemble=mask_rcnn_fpn, **changes):
+def build(assemble=mask_rcnn_fpn, settings=TINY, **changes):
     torch.manual_seed(0)
-    settings = Detector(score_threshold=0.0, detections_per_image=10)
-    return assemble(settings, **{"num_classes": NUM_CLASSES, "backbone": backbone(), "recipe": TINY} | changes)
+    arguments = {"num_classes": NUM_CLASSES, "backbone": backbone(), "priorities": in_order} | changes
+    return assemble(settings, **arguments)
 
 
 def image_and_target(i, boxes, size=(64, 80), masks="polygon"):
@@ -79,7 +84,7 @@ ASSEMBLIES = {
 @pytest.mark.parametrize("agnostic", [True, False])
 @pytest.mark.parametrize("assemble", ASSEMBLIES)
 def test_every_assembly_trains_all_it_should_and_detects(assemble, agnostic):
-    model = build(assemble, class_agnostic_boxes=agnostic).train()
+    model = build(assemble, replace(TINY, class_agnostic_boxes=agnostic)).train()
     losses = model(batch(*TWO))
     assert losses.keys() == ASSEMBLIES[assemble]
     torch.stack(list(losses.values())).sum().backward()
@@ -162,17 +167,12 @@ TRAINED = ("logit_scale", "logit_bias", "confidence_layer.weight", "confidence_l
 
 
 def stage_two(assemble=mask_rcnn_fpn):
-    def classifier():
-        return DisAlign(CosineClassifier(16, NUM_CLASSES))
-
-    def loss():
-        return GroupReweightedCrossEntropy(torch.arange(1, NUM_CLASSES + 1))
-
+    cosine = partial(CosineClassifier, 16, NUM_CLASSES)
+    loss = partial(GroupReweightedCrossEntropy, torch.arange(1, NUM_CLASSES + 1))
+    box = BoxBranch(classifier=DisAlign(cosine()), loss=loss())
     if assemble is cascade_mask_rcnn_fpn:
-        model = build(assemble, classifier=classifier, classification_loss=loss)
-    else:
-        model = build(assemble, classifier=classifier(), classification_loss=loss())
-    return model.train()
+        box = CascadeBoxBranch(classifier=cosine, calibration=DisAlign, loss=loss)
+    return build(assemble, replace(TINY, class_agnostic_boxes=assemble is cascade_mask_rcnn_fpn), box=box).train()
 
 
 @pytest.mark.parametrize("assemble", [mask_rcnn_fpn, cascade_mask_rcnn_fpn])
@@ -240,7 +240,7 @@ def test_a_frozen_network_keeps_its_batch_norm_statistics():
 
 def test_a_few_steps_learn_to_find_one_object():
     torch.manual_seed(0)
-    model = build(recipe=Recipe(**{**TINY.__dict__, "box_fc": (64, 64)})).train()
+    model = build(settings=replace(TINY, box_fc=(64, 64))).train()
     data = batch([[16.0, 16, 48, 56]], [[16.0, 16, 48, 56]])
     data.images[1] = data.images[0]
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)

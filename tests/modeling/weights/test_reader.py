@@ -19,8 +19,10 @@ from safetensors.torch import save_file
 from shared import shared
 
 from cvpods_ext.errors import WeightsError
+from cvpods_ext.modeling.weights.budget import Budget
+from cvpods_ext.modeling.weights.metadata import plain
 from cvpods_ext.modeling.weights.reader import read
-from cvpods_ext.modeling.weights.restricted import RestrictedUnpickler, resolve_records
+from cvpods_ext.modeling.weights.restricted import RestrictedUnpickler
 
 STATE = {
     "stem.conv1.weight": torch.arange(12.0).reshape(3, 4),
@@ -163,7 +165,7 @@ def test_any_numeric_array_survives_the_restricted_unpickler(array, protocol, fo
     path = tmp_path_factory.mktemp("pickles") / "array.pkl"
     path.write_bytes(pickle.dumps([array, array[..., :1].copy() if array.ndim else array], protocol=protocol))
     with open(path, "rb") as file:
-        got = resolve_records(RestrictedUnpickler(file).load())[0]
+        got = plain(RestrictedUnpickler(file, Budget(path.stat().st_size)).load())[0]
     assert got.dtype == array.dtype
     np.testing.assert_array_equal(got, array)
 

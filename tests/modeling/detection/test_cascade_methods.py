@@ -1,19 +1,22 @@
-"""Long-tail methods on a small ViTDet with EVA-02's transformer, as the folders combine them, and its precision."""
+"""Long-tail methods in a small cascade on EVA-02's transformer, as the folders combine them, and its precision."""
 
-from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
 from cvpods_ext.config import override
-from cvpods_ext.config.detection import DetectionConfig
+from cvpods_ext.config.bases_eva02 import EVA02_LVIS1
 from cvpods_ext.modeling.backbones.eva02 import Size, eva02_of
-from cvpods_ext.modeling.calibration import DisAlign, calibrated
-from cvpods_ext.modeling.classifiers import CosineClassifier, LinearClassifier, NormalizedClassifier
-from cvpods_ext.modeling.detection.build import Recipe, cascade_mask_rcnn_fpn
+from cvpods_ext.modeling.calibration import DisAlign
+from cvpods_ext.modeling.classifiers import (
+    CosineClassifier,
+    FederatedClassifier,
+    LinearClassifier,
+    NormalizedClassifier,
+)
+from cvpods_ext.modeling.detection.build import CascadeBoxBranch, cascade_mask_rcnn_fpn
 from cvpods_ext.modeling.detection.mask_head import NormalizedMaskPredictor
-from cvpods_ext.modeling.detection.presets_vitdet import VITDET, FederatedClassifier
 from cvpods_ext.modeling.losses.cross_entropy import SoftmaxCrossEntropy
 from cvpods_ext.modeling.losses.ecm import EffectiveClassMarginLoss
 from cvpods_ext.modeling.losses.federated import FederatedLoss
@@ -27,39 +30,43 @@ CLASSES = 7
 COUNTS = torch.tensor([900.0, 400, 90, 30, 8, 3, 1])
 LINEAR = partial(LinearClassifier, 16, CLASSES)
 NORMALIZED = partial(NormalizedClassifier, 16, CLASSES)
-SMALL = replace(
-    VITDET,
+SMALL = dict(
     box_convs=(8,),
     box_fc=(16,),
     mask_width=8,
     mask_convs=1,
     anchor_sizes=(8, 16, 32, 64, 128),
     rois_per_image=16,
-    top_per_level=(50, 50),
+    proposals_per_level=(50, 50),
     proposals=(30, 30),
+    score_threshold=0.0,
+    detections_per_image=12,
 )
 METHODS = {
-    "federated": (partial(FederatedClassifier, COUNTS, 16), partial(FederatedLoss, COUNTS, 4)),
-    "cosine": (partial(CosineClassifier, 16, CLASSES), partial(FederatedLoss, COUNTS, 4)),
-    "softmax": (LINEAR, SoftmaxCrossEntropy),
-    "disalign": (partial(calibrated, DisAlign, LINEAR), partial(GroupReweightedCrossEntropy, COUNTS)),
-    "norcal": (partial(calibrated, partial(LogitShift, shift=norcal(COUNTS)), LINEAR), SoftmaxCrossEntropy),
-    "seesaw": (partial(NORMALIZED, extra_logits=1), partial(SeesawLoss, CLASSES)),
-    "ecm": (NORMALIZED, partial(EffectiveClassMarginLoss, COUNTS)),
+    "federated": CascadeBoxBranch(
+        classifier=partial(FederatedClassifier, 16, COUNTS), loss=partial(FederatedLoss, COUNTS, 4)
+    ),
+    "cosine": CascadeBoxBranch(
+        classifier=partial(CosineClassifier, 16, CLASSES), loss=partial(FederatedLoss, COUNTS, 4)
+    ),
+    "softmax": CascadeBoxBranch(loss=SoftmaxCrossEntropy),
+    "disalign": CascadeBoxBranch(
+        classifier=LINEAR, calibration=DisAlign, loss=partial(GroupReweightedCrossEntropy, COUNTS)
+    ),
+    "norcal": CascadeBoxBranch(calibration=partial(LogitShift, shift=norcal(COUNTS))),
+    "seesaw": CascadeBoxBranch(classifier=partial(NORMALIZED, extra_logits=1), loss=partial(SeesawLoss, CLASSES)),
+    "ecm": CascadeBoxBranch(classifier=NORMALIZED, loss=partial(EffectiveClassMarginLoss, COUNTS)),
 }
 
 
-def detector(method="federated", recipe: Recipe = SMALL, **settings):
+def detector(method="federated", **changes):
     torch.manual_seed(0)
-    classifier, loss = METHODS[method]
     return cascade_mask_rcnn_fpn(
-        override(DetectionConfig(), model=dict(score_threshold=0.0, detections_per_image=12, **settings)).model,
+        override(EVA02_LVIS1, model=SMALL | changes).model,
         num_classes=CLASSES,
         backbone=SimplePyramid(eva02_of(Size(16, 2, 2), image_side=64, window=2, global_blocks=(1,)), 8),
-        classifier=classifier,
-        classification_loss=loss,
+        box=METHODS[method],
         mask_predictor=NormalizedMaskPredictor(8, CLASSES) if method == "ecm" else None,
-        recipe=recipe,
     )
 
 
