@@ -1,4 +1,4 @@
-"""Image files to uint8 tensors: decoding, EXIF orientation, grey / palette / CMYK files, and honest errors."""
+"""Image files to uint8 tensors: EXIF orientation, grey, palette, CMYK and 16-bit files."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from cvpods_ext.errors import DataError
+from cvpods_ext.runtime.image_file import open_image
 
 Channels = Literal["RGB", "BGR"]
 
@@ -19,32 +20,52 @@ def read(path: Path, size: tuple[int, int], image_id: int, channels: Channels = 
     """Decode an image to uint8 (3, H, W), upright, of the `size` = (height, width) that its annotations assume.
 
     A file whose stored pixels have that size only before its EXIF rotation is left as stored, since then its
-    annotations were drawn on it that way. DataError names file and image id if it is missing,
-    broken or of another size.
+    annotations were drawn on it that way. DataError names file and image id if it is missing, broken, of another
+    size (which is known before anything is decoded), or of a format that is not read.
     """
     try:
-        image = _decode(path, upright=True)
-        if tuple(image.shape[1:]) != size and tuple(image.shape[:0:-1]) == size:
-            image = _decode(path, upright=False)
+        with open_image(path) as image:
+            if size not in ((image.height, image.width), (image.width, image.height)):
+                raise _OtherSizeError(image.height, image.width)
+            pixels = _upright(image, size)
     except FileNotFoundError:
         raise DataError(f"image {image_id}: {path} does not exist; `pods_data doctor` lists what is missing") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except _OtherSizeError as other:
+        height, width = other.args
         raise DataError(
-            f"image {image_id}: {path} cannot be decoded ({reason}); download or convert it again"
-        ) from error
-    if tuple(image.shape[1:]) != size:
-        raise DataError(
-            f"image {image_id}: {path} is {image.shape[2]} x {image.shape[1]} pixels, but its annotations are for "
+            f"image {image_id}: {path} is {width} x {height} pixels, but its annotations are for "
             f"{size[1]} x {size[0]}; image and json do not belong together"
-        )
-    return image[[2, 1, 0]] if channels == "BGR" else image
+        ) from None
+    except DataError as error:
+        raise DataError(
+            f"image {image_id}: {path} cannot be decoded ({error}); download or convert it again"
+        ) from error
+    return pixels[[2, 1, 0]] if channels == "BGR" else pixels
 
 
-def _decode(path: Path, upright: bool) -> Tensor:
-    """uint8 (3, H, W) RGB; Pillow notices truncated files, and torchvision's own decoders are being retired."""
-    with Image.open(path) as file:
-        opened = ImageOps.exif_transpose(file) if upright else file
-        if opened.mode.startswith("I"):  # 16 bits a channel
-            opened = Image.fromarray((np.asarray(opened, np.uint32) // 257).astype(np.uint8))
-        return torch.from_numpy(np.array(opened.convert("RGB"))).permute(2, 0, 1)
+class _OtherSizeError(DataError):
+    """The image has this height and width, and its annotations are for others."""
+
+
+def _upright(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """Decode to (3, H, W) of `size`, turned as EXIF says unless it has that size as it is stored."""
+    # Without an orientation these would only copy: a large image is in memory once here, and once as an array.
+    turned = image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
+    if (turned.height, turned.width) != size:
+        turned = image
+    if (turned.height, turned.width) != size:
+        raise _OtherSizeError(turned.height, turned.width)
+    plain = _eight_bits(turned)
+    return torch.from_numpy(np.array(plain if plain.mode == "RGB" else plain.convert("RGB"))).permute(2, 0, 1)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale 16 bits a channel to 8; other numbers have no known range and are refused."""
+    if image.mode == "F":
+        raise DataError("it holds fractions, whose range is not known; convert it to 8 bits a channel")
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image, np.int64)
+    if values.size and not 0 <= int(values.min()) <= int(values.max()) < 1 << 16:
+        raise DataError("it holds more than 16 bits a channel; convert it to 8 bits a channel")
+    return Image.fromarray((values // 257).astype(np.uint8))

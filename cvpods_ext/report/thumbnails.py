@@ -14,6 +14,7 @@ from cvpods_ext.errors import DataError
 from cvpods_ext.evaluation.detection.detections import DetectionTable
 from cvpods_ext.evaluation.detection.protocol import needs_masks
 from cvpods_ext.report.evidence import Judgement, Mistake
+from cvpods_ext.runtime.image_file import open_image
 from cvpods_ext.tasks.drawing import Shape, decode_rle, draw_shapes
 
 SIDE = 180  # pixels of the longer side
@@ -46,9 +47,9 @@ class ThumbnailMaker:
         if self._last is None or self._last[0] != image_id:
             path = self.image_path(image_id)
             try:
-                with Image.open(path) as image:
+                with open_image(path) as image:
                     self._last = (image_id, image.convert("RGB"))
-            except OSError as error:
+            except (OSError, DataError) as error:
                 raise DataError(f"image {image_id} cannot be read from {path} ({error}); pods_data doctor") from error
         return self._last[1]
 

@@ -46,7 +46,7 @@ class Outcome:
     seconds: float
 
 
-def outcomes(function: str, paths: Iterable[Path]) -> list[Outcome]:
+def outcomes(function: str, paths: Iterable[Path | str]) -> list[Outcome]:
     """Call `function` ("module:name") with each path in one process that may use 2 GiB more than its imports."""
     paths = [str(path) for path in paths]
     run = subprocess.run(
@@ -54,7 +54,7 @@ def outcomes(function: str, paths: Iterable[Path]) -> list[Outcome]:
         input="".join(json.dumps(path) + "\n" for path in paths),
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         timeout=30 + 20 * len(paths),
         check=False,
     )

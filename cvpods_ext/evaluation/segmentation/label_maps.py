@@ -16,6 +16,7 @@ from PIL import Image
 
 from cvpods_ext.errors import DataError
 from cvpods_ext.runtime.files import atomic_path, write_json
+from cvpods_ext.runtime.image_file import open_image
 
 SETTINGS = "settings.json"
 
@@ -67,9 +68,9 @@ class LabelMapFolder:
         """uint8 (H, W) in [0, num_classes); DataError if it cannot be read or has another size or other values."""
         path = self.path(image_id)
         try:
-            with Image.open(path, formats=("PNG",)) as file:
+            with open_image(path, formats=("PNG",)) as file:
                 labels = np.asarray(file)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, DataError) as error:
             raise DataError(f"{path} cannot be read ({error}); delete it and run pods_test again") from None
         if labels.shape != size or labels.dtype != np.uint8:
             raise DataError(
