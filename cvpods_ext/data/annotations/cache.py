@@ -25,10 +25,11 @@ from cvpods_ext.data.annotations.columns import AnnotationColumns
 from cvpods_ext.data.annotations.image_columns import ImageColumns, read_categories
 from cvpods_ext.data.annotations.json_stream import JsonStream
 from cvpods_ext.errors import DataError
-from cvpods_ext.runtime.files import atomic_path, sha256_of, write_json
+from cvpods_ext.runtime.files import atomic_path, sha256_of, write_json, writing
 from cvpods_ext.runtime.progress import progress_bar
 
 FORMAT = 2  # of the Arrow file; raise it when its schema, a check or `policy` changes
+_ROOM = "Make room (parsing needs about as much as the json), or set PODS_CACHE to a folder that has it"
 logger = logging.getLogger(__name__)
 
 
@@ -112,7 +113,7 @@ def cache_folder(json_path: Path) -> Path:
 def build(json_path: Path, folder: Path) -> str:
     """Parse the json into an Arrow file in `folder`; returns the sha256 of the json."""
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".parsing-") as scratch:
+    with writing(folder, _ROOM), tempfile.TemporaryDirectory(dir=folder, prefix=".parsing-") as scratch:
         images, annotations, entries, digest = _first_pass(json_path, Path(scratch))
         categories = read_categories(entries, json_path)
         parse.require(json_path, images, categories)

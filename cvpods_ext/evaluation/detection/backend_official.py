@@ -12,6 +12,7 @@ import numpy as np
 
 from cvpods_ext.evaluation.detection.detections import DetectionTable
 from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
+from cvpods_ext.evaluation.detection.masks import require_whole_masks
 from cvpods_ext.evaluation.detection.protocol import GROUPS
 from cvpods_ext.evaluation.detection.selection import exempt_unusable
 
@@ -98,6 +99,8 @@ def _nothing(gt: GroundTruth, task: str) -> dict[str, Any]:
 
 def _rows(table: DetectionTable, task: str) -> list[dict[str, Any]]:
     """Result dicts; for segm without a box, since both packages would take the size class from it."""
+    if task != "bbox":
+        require_whole_masks(table)
     shapes = table.boxes.astype(np.float64).tolist() if task == "bbox" else table.rles() if len(table) else []
     name = "bbox" if task == "bbox" else "segmentation"
     columns = zip(table.image_ids.tolist(), table.category_ids.tolist(), table.scores.tolist(), shapes, strict=True)

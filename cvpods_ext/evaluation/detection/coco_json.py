@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,15 +18,23 @@ import hotcoco.mask
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cvpods_ext.data.annotations import policy
+from cvpods_ext.data.annotations.json_stream import JsonStream
+from cvpods_ext.data.annotations.rle import compress, covered_pixels
 from cvpods_ext.errors import DataError
 from cvpods_ext.evaluation.detection import detections
-from cvpods_ext.evaluation.detection.detections import BOX_COLUMNS, shard_files, shard_metadata, shard_schema
+from cvpods_ext.evaluation.detection.detections import (
+    BOX_COLUMNS,
+    score_problem,
+    shard_files,
+    shard_metadata,
+    shard_schema,
+)
 from cvpods_ext.runtime.files import atomic_path, sha256_of
 
-_CHUNK_CHARACTERS = 1 << 20
-_LONGEST_ITEM = 1 << 24  # characters; more without an end means that the file is broken
 _ROWS_AT_ONCE = 50_000
 _BYTES_PER_SHARD = 256 << 20  # of json
+_FIELDS = "each needs image_id, category_id, score and bbox [x, y, width, height] or an RLE segmentation"
 
 
 def open_given(source: Path, folder: Path) -> str:
@@ -80,10 +89,10 @@ def import_json(results_json: Path, folder: Path) -> int:
     except FileNotFoundError as error:
         raise DataError(f"{results_json} is missing.") from error
     origin = {"imported_from": results_json.name, "sha256": sha256_of(results_json)}
-    shards = [_JsonShard(folder / f"detections-0-{k}.parquet", origin) for k in range(num_shards)]
+    shards = [_JsonShard(folder / f"detections-0-{k}.parquet", results_json, origin) for k in range(num_shards)]
     total = 0
     try:
-        for position, item in enumerate(_stream(results_json)):
+        for position, item in enumerate(JsonStream(results_json).items()):
             row = _row(item, position, results_json)
             shards[row["image_id"] % num_shards].add(row)
             total += 1
@@ -99,8 +108,8 @@ def import_json(results_json: Path, folder: Path) -> int:
 class _JsonShard:
     """One shard that grows row group by row group and gets its name only when it is complete."""
 
-    def __init__(self, path: Path, origin: dict[str, Any]) -> None:
-        self._path, self._origin = path, origin
+    def __init__(self, path: Path, source: Path, origin: dict[str, Any]) -> None:
+        self._path, self._source, self._origin = path, source, origin
         self._temporary = path.with_name(f".{path.name}.tmp")
         path.parent.mkdir(parents=True, exist_ok=True)
         self._schema = shard_schema(pa.float64())
@@ -115,6 +124,11 @@ class _JsonShard:
             self._flush()
 
     def _flush(self) -> None:
+        masks = [row for row in self._rows if "rle_counts" in row]
+        pixels = covered_pixels([row["rle_counts"] for row in masks]).tolist()
+        for row, covered in zip(masks, pixels, strict=True):
+            if covered != row["rle_height"] * row["rle_width"]:
+                raise DataError(_bad_runs(f"{self._source}, detection {row['position']}"))
         self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
         self._rows = []
 
@@ -130,72 +144,62 @@ class _JsonShard:
         self._path.unlink(missing_ok=True)
 
 
-def _stream(path: Path) -> Iterator[Any]:
-    """The elements of a json list, one at a time; anything else is a DataError with the character where it broke."""
-    decoder = json.JSONDecoder()
-    with open(path, encoding="utf-8") as file:
-        buffer, consumed, at = file.read(_CHUNK_CHARACTERS).lstrip(), 0, 1
-        if not buffer.startswith("["):
-            raise DataError(f"{path} is not a list of detections (it starts with {buffer[:40]!r}).")
-        expect_item = True  # else a comma or the end
-        while True:
-            while at < len(buffer) and (buffer[at].isspace() or (buffer[at] == "," and not expect_item)):
-                expect_item = expect_item or buffer[at] == ","
-                at += 1
-            if buffer[at : at + 1] == "]":
-                return
-            try:
-                if not expect_item:
-                    raise ValueError("a comma is missing")
-                item, at = decoder.raw_decode(buffer, at)
-            except ValueError as error:
-                more = file.read(_CHUNK_CHARACTERS)
-                if not more or len(buffer) - at > _LONGEST_ITEM:
-                    where = consumed + at
-                    raise DataError(
-                        f"{path} breaks off or is not valid JSON near character {where} ({error}). Download it again."
-                    ) from error
-                consumed, buffer, at = consumed + at, buffer[at:] + more, 0
-                continue
-            expect_item = False
-            yield item
-
-
 def _row(item: Any, position: int, path: Path) -> dict[str, Any]:
-    """A shard row of one result dict."""
-    try:
-        row: dict[str, Any] = {
-            "image_id": int(item["image_id"]),
-            "category_id": int(item["category_id"]),
-            "score": float(item["score"]),
-        }
-        box, mask = item.get("bbox"), item.get("segmentation")
-        if mask is not None:
-            mask = _compressed(mask)
-            row["rle_counts"], (row["rle_height"], row["rle_width"]) = mask["counts"], mask["size"]
-        if not box:
-            if mask is None:
-                raise ValueError("neither bbox nor segmentation")
-            box = hotcoco.mask.to_bbox(mask)
-        x, y, w, h = (float(value) for value in box)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        detail = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
+    """A shard row of one result dict, by the rules of `data.annotations.policy`; RLE counts are checked later."""
+    where = f"{path}, detection {position}"
+    if not isinstance(item, dict):
+        raise DataError(f"{where} is {ascii(item)[:80]}; {_FIELDS}")
+    row: dict[str, Any] = {"position": position}
+    for name in ("image_id", "category_id"):
+        row[name] = policy.whole_number(item.get(name))
+        if row[name] is None:
+            raise DataError(f"{where}: {name} {ascii(item.get(name))[:80]} is no whole number; {_FIELDS}")
+    row["score"] = policy.number(item.get("score"))
+    if (problem := score_problem(row["score"])) or item.get("score") is None:
+        raise DataError(f"{where}: score {ascii(item.get('score'))[:80]} {problem or 'is missing'}")
+    mask, box = item.get("segmentation"), item.get("bbox")
+    if mask is not None:
+        row["rle_counts"], (row["rle_height"], row["rle_width"]) = _counts_and_size(mask, where)
+    if box is None or box == []:
+        if mask is None:
+            raise DataError(f"{where} has neither bbox nor segmentation; {_FIELDS}")
+        if covered_pixels([row["rle_counts"]])[0] != row["rle_height"] * row["rle_width"]:
+            raise DataError(_bad_runs(where))
+        size = [row["rle_height"], row["rle_width"]]
+        box = hotcoco.mask.to_bbox({"size": size, "counts": row["rle_counts"]}).tolist()
+    sides = [policy.number(side) for side in box] if isinstance(box, list) and len(box) == 4 else [math.nan]
+    if not all(abs(side) <= policy.FARTHEST for side in sides):
         raise DataError(
-            f"{path}, detection {position}: {detail}. Each needs image_id, category_id, score and "
-            "bbox [x, y, width, height] or an RLE segmentation."
-        ) from error
-    return {**row, "x": x, "y": y, "w": w, "h": h}
+            f"{where}: bbox {ascii(box)[:120]} is not four numbers up to 1e9; boxes are [x, y, width, height]"
+        )
+    return row | dict(zip(BOX_COLUMNS, sides, strict=True))
 
 
-def _compressed(mask: Any) -> dict[str, Any]:
-    """An RLE dict with compressed counts as bytes; polygons have no frame and are refused."""
+def _counts_and_size(mask: Any, where: str) -> tuple[bytes, tuple[int, int]]:
+    """Compressed counts of an RLE dict; polygons have no frame and are refused."""
     if not isinstance(mask, dict):
-        raise ValueError("segmentation is not an RLE (official results hold compressed RLE)")
-    height, width = mask["size"]
-    counts = mask["counts"]
+        raise DataError(f"{where}: segmentation is not an RLE (official results hold compressed RLE)")
+    size, counts = mask.get("size"), mask.get("counts")
     if isinstance(counts, list):
-        counts = hotcoco.mask.fr_py_objects({"size": [height, width], "counts": counts}, height, width)["counts"]
-    return {"size": [height, width], "counts": counts.encode("ascii") if isinstance(counts, str) else counts}
+        found = compress(mask)
+        if found is None:
+            raise DataError(_bad_runs(where))
+        return found
+    sides = [policy.whole_number(side) or 0 for side in size] if isinstance(size, list) else []
+    if (
+        len(sides) != 2
+        or min(sides) < 1
+        or max(sides) > policy.LONGEST_SIDE
+        or sides[0] * sides[1] > policy.MOST_PIXELS
+    ):
+        raise DataError(f"{where}: RLE size {ascii(size)[:80]} is not [height, width] of an image")
+    if not isinstance(counts, str) or not counts.isascii():
+        raise DataError(f"{where}: RLE counts {ascii(counts)[:80]} are not the text that the COCO tools write")
+    return counts.encode("ascii"), (sides[0], sides[1])
+
+
+def _bad_runs(where: str) -> str:
+    return f"{where}: the runs of the RLE do not fill an image of its size; write masks with the COCO tools"
 
 
 def export_json(folder: Path, out: Path) -> int:

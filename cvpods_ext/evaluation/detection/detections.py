@@ -7,6 +7,7 @@ continues at the first image that no shard names.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cvpods_ext.data.annotations import policy
 from cvpods_ext.errors import DataError
 from cvpods_ext.runtime.files import atomic_path
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 BOX_COLUMNS = ("x", "y", "w", "h")
 MASK_COLUMNS = ("rle_counts", "rle_height", "rle_width")
 SHARD_IMAGES = 500  # by default; what a crash may lose
+HIGHEST_SCORE = 1 + 1e-6  # room for rounding
+_SCORES = "score is not in [0, 1]; divide percentages by 100, pass logits through a sigmoid"
 _NAME = re.compile(r"detections-(\d+)-(\d+)\.parquet")
 
 
@@ -146,13 +150,37 @@ def read_shard_metadata(path: Path) -> ShardMetadata:
             f"{path} is not a complete Parquet file ({_first_line(error)}). "
             "Delete it and test again: only its images are repeated."
         ) from error
-    missing = {*shard_schema(pa.float32()).names} - set(footer.schema.to_arrow_schema().names)
+    columns = footer.schema.to_arrow_schema()
     metadata = footer.metadata or {}
-    if missing or b"image_ids" not in metadata:
-        lack = f"columns {sorted(missing)}" if missing else "the metadata key image_ids"
-        raise DataError(f"{path} lacks {lack}: it was not written as a detections shard. Move it out of the folder.")
-    settings = json.loads(metadata.get(b"settings", b"{}"))
-    return ShardMetadata(json.loads(metadata[b"image_ids"]), settings, footer.num_rows)
+    image_ids, settings = (_json(metadata.get(key, b"null"), path) for key in (b"image_ids", b"settings"))
+    lack = [f"column {field.name}" for field in shard_schema(pa.float32()) if not _has_column(columns, field)]
+    if not isinstance(image_ids, list) or not all(policy.whole_number(i) == i for i in image_ids):
+        lack.append("a list image_ids of whole numbers in its metadata")
+    if lack:
+        raise DataError(
+            f"{path} lacks {', '.join(lack)}: it was not written as a detections shard. Move it out of the folder."
+        )
+    return ShardMetadata(image_ids, settings if isinstance(settings, dict) else {}, footer.num_rows)
+
+
+def _json(text: bytes, path: Path) -> Any:
+    """A value of the metadata; None where it is no JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _has_column(found: pa.Schema, wanted: pa.Field) -> bool:
+    """Whether there is a column that holds the kind of values that `wanted` does."""
+    if wanted.name not in found.names:
+        return False
+    kind = found.field(wanted.name).type
+    if pa.types.is_floating(wanted.type):
+        return pa.types.is_floating(kind) or pa.types.is_integer(kind)
+    if pa.types.is_integer(wanted.type):
+        return pa.types.is_integer(kind) or pa.types.is_null(kind)
+    return any(of(kind) for of in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_string, pa.types.is_null))
 
 
 def _first_line(error: Exception) -> str:
@@ -274,6 +302,9 @@ def read_shard(path: Path, masks: bool = True) -> DetectionTable:
     names = ["image_id", "category_id", "score", *BOX_COLUMNS, *(MASK_COLUMNS if masks else ())]
     metadata = read_shard_metadata(path)
     table = _read_columns(path, names)
+    for name in names:
+        if name not in MASK_COLUMNS and (nulls := table.column(name).null_count):
+            raise DataError(f"{path}: column {name} has {nulls} rows without a value. Every detection needs one.")
     column = {name: table.column(name).to_numpy() for name in names if name != "rle_counts"}
     counts = table.column("rle_counts") if masks else None
     has_masks = counts is not None and counts.null_count == 0
@@ -304,10 +335,18 @@ def _read_columns(path: Path, names: list[str]) -> pa.Table:
         ) from error
 
 
+def score_problem(score: float) -> str:
+    """What is wrong with a score, "" if nothing is."""
+    if not math.isfinite(score):
+        return "is no finite number"
+    return "" if 0 <= score <= HIGHEST_SCORE else _SCORES.removeprefix("score ")
+
+
 def _refuse_bad_values(table: DetectionTable) -> None:
     """Raise a DataError on the first non-finite number, negative side, or image that the metadata does not name."""
     checks = (
         (~np.isfinite(table.scores), "score is not finite; test an earlier checkpoint, or repair the file"),
+        ((table.scores < 0) | (table.scores > HIGHEST_SCORE), _SCORES),
         (~np.isfinite(table.boxes).all(axis=1), "box is not finite; test an earlier checkpoint, or repair the file"),
         ((table.boxes[:, 2:] < 0).any(axis=1), "box has a negative side; boxes are x, y, width, height"),
         (~np.isin(table.image_ids, table.completed), "image is not among the metadata's image_ids; delete the shard"),

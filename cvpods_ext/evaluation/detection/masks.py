@@ -7,10 +7,12 @@ from typing import Any
 import hotcoco
 import numpy as np
 
+from cvpods_ext.data.annotations.rle import covered_pixels
 from cvpods_ext.errors import DataError
 from cvpods_ext.evaluation.detection.detections import DetectionTable
 
 rle_tools = hotcoco.mask
+_MASKS_AT_ONCE = 20_000
 
 
 def mask_boxes(rles: list[dict[str, Any]]) -> np.ndarray:
@@ -43,3 +45,18 @@ def require_masks(table: DetectionTable) -> None:
     """DataError if the detections are boxes only."""
     if len(table) and table.rle_counts is None:
         raise DataError(f"{table.source} holds boxes only; segm needs masks. Evaluate with test.metrics=('bbox',).")
+
+
+def require_whole_masks(table: DetectionTable) -> None:
+    """DataError if the runs of a mask do not fill its frame; the official packages would read beyond them."""
+    if table.rle_counts is None or table.rle_sizes is None:
+        return
+    for start in range(0, len(table), _MASKS_AT_ONCE):
+        part = slice(start, start + _MASKS_AT_ONCE)
+        pixels = covered_pixels(table.rle_counts[part].to_pylist())
+        wrong = np.flatnonzero(pixels != table.rle_sizes[part].astype(np.int64).prod(axis=1))
+        if len(wrong):
+            raise DataError(
+                f"{table.source}, row {start + wrong[0]}: the runs of the mask do not fill an image of size "
+                f"{table.rle_sizes[start + wrong[0]].tolist()}. Write masks with the COCO tools."
+            )

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from cvpods_ext.data.annotations.rle import compress, run_lengths
+from cvpods_ext.data.annotations.rle import compress, covered_pixels, run_lengths
 
 bitmaps = npst.arrays(np.uint8, npst.array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.integers(0, 1))
 
@@ -65,3 +65,18 @@ def test_large_runs_survive():
 )
 def test_runs_that_do_not_fill_the_image_are_refused(segmentation):
     assert compress(segmentation) is None
+
+
+@given(st.lists(bitmaps, max_size=6))
+def test_the_pixels_of_many_masks_are_counted_together(many):
+    packed = [coco_mask.encode(np.asfortranarray(bitmap))["counts"] for bitmap in many]
+    assert covered_pixels(packed).tolist() == [bitmap.size for bitmap in many]
+
+
+def test_masks_that_are_no_rle_are_told_from_their_neighbours():
+    sound = coco_mask.encode(np.asfortranarray(np.eye(9, dtype=np.uint8)))["counts"]
+    broken = [b"", b"P", b"\x7f", b"P" * 40 + b"1"]
+    for damage in broken:
+        assert covered_pixels([sound, damage, sound]).tolist() == [81, -1, 81]
+    assert covered_pixels(broken).tolist() == [-1] * 4
+    assert covered_pixels([]).tolist() == []

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvpods_ext.errors import DataError
+from cvpods_ext.errors import DataError, StorageError
 from cvpods_ext.evaluation.detection.detections import (
     ShardWriter,
     completed_image_ids,
@@ -184,10 +184,48 @@ def test_foreign_parquet_file_is_named(tmp_path):
     write(tmp_path, [1])
     path = shard_files(tmp_path)[0]
     rewrite(path, lambda table: table.drop_columns(["score"]))
-    with pytest.raises(DataError, match=r"lacks columns \['score'\]"):
+    with pytest.raises(DataError, match=r"lacks column score: it was not written"):
         read(tmp_path)
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(DataError, match="was not written as a detections shard"):
+        read_shard_metadata(path)
+
+
+BAD_COLUMNS = {
+    "text": lambda table: table.set_column(table.column_names.index("score"), "score", pa.array(["0.5"] * len(table))),
+    "lists": lambda table: table.set_column(table.column_names.index("x"), "x", pa.array([[1.0]] * len(table))),
+    "null": lambda table: table.set_column(
+        table.column_names.index("w"), "w", pa.array([None] * len(table), pa.float32())
+    ),
+    "percent": lambda table: table.set_column(
+        table.column_names.index("score"), "score", pa.array([55.0] * len(table), pa.float32())
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("text", "lacks column score"),
+        ("lists", "lacks column x"),
+        ("null", "column w has 3 rows without a value"),
+        ("percent", r"score is not in \[0, 1\]; divide percentages by 100"),
+    ],
+)
+def test_a_column_of_another_kind_is_named(kind, message, tmp_path):
+    write(tmp_path, [1])
+    rewrite(shard_files(tmp_path)[0], BAD_COLUMNS[kind])
+    with pytest.raises(DataError, match=message):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("image_ids", ['"abc"', "[[1]]", f"[{2**70}]", "[" * 100_000, "{", "[1.5]", "null", '["1"]'])
+def test_metadata_that_names_no_images_is_refused(image_ids, tmp_path):
+    write(tmp_path, [1])
+    path = shard_files(tmp_path)[0]
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({"image_ids": image_ids}), path)
+    with pytest.raises(DataError, match="lacks a list image_ids of whole numbers in its metadata"):
         read_shard_metadata(path)
 
 
@@ -204,7 +242,7 @@ def test_nothing_half_written_stays_after_a_full_disk(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pq, "write_table", full_disk)
-    with pytest.raises(OSError, match="No space"), ShardWriter(tmp_path, 0, SETTINGS) as writer:
+    with pytest.raises(StorageError, match="No space"), ShardWriter(tmp_path, 0, SETTINGS) as writer:
         writer.add(found(1), CATEGORY_IDS)
     assert list(tmp_path.iterdir()) == []
 
