@@ -133,16 +133,20 @@ def damage(theirs, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: rows[3].update(score=float("nan")), "score is not finite; test an earlier checkpoint"),
+        (lambda rows: rows[3].update(score=float("nan")), "theirs.json, detection 3: score nan is no finite number"),
         (lambda rows: rows[3].update(bbox=[0, 0, -4, 5]), "box has a negative side; boxes are x, y, width, height"),
         (lambda rows: rows[3].update(image_id=987654), "1 image ids that .* does not define, such as [987654]"),
         (lambda rows: rows[3].update(category_id=4321), "1 category ids that .* does not define, such as [4321]"),
         (
-            lambda rows: rows[3]["segmentation"].update(size=[7, 9]),
+            lambda rows: rows[3]["segmentation"].update(size=[7, 9], counts=[63]),
             "a mask of size [7, 9] on image .* Masks must be in the pixels of the original image",
         ),
+        (
+            lambda rows: rows[3]["segmentation"].update(size=[7, 9]),
+            "detection 3: the runs of the RLE do not fill an image of its size",
+        ),
         (lambda rows: rows[3].pop("segmentation"), "no mask, while other rows have one"),
-        (lambda rows: rows[3].pop("score"), "theirs.json, detection 3: 'score' is missing"),
+        (lambda rows: rows[3].pop("score"), "theirs.json, detection 3: score None is"),
     ],
 )
 def test_bad_detections_are_refused_in_one_message(change, message, experiment, theirs, monkeypatch, capsys):
