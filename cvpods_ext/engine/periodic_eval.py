@@ -1,7 +1,7 @@
-"""Tests in the middle of training: a checkpoint is tested as pods_test would, so that training cannot notice.
+"""Tests in the middle of training: a checkpoint is tested as pods_test would, without any effect on training.
 
 The network under test is another one, read from the file. Killed or stopped in between, the test is finished first
-when the run is resumed, from the detections that are on disk.
+when the run is resumed, from the predictions that are on disk.
 """
 
 from __future__ import annotations

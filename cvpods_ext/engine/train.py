@@ -59,13 +59,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Run:
-    """What is trained, where, and how."""
+    """What is trained, where and how, and what tests it; complete before anything on disk is touched."""
 
     experiment: Experiment
     task: Task
     device: torch.device
     options: RunOptions
     checkpoints: CheckpointFolder
+    tests: PeriodicTest
 
 
 def train(experiment: Experiment, device: torch.device, options: RunOptions | None = None) -> None:
@@ -77,14 +78,15 @@ def train(experiment: Experiment, device: torch.device, options: RunOptions | No
     config, task = experiment.config, find(experiment.config.task)
     task.check(experiment)
     checkpoints = CheckpointFolder(experiment.output, config.keep_checkpoints, config.keep_every)
-    run = _Run(experiment, task, device, options or RunOptions(), checkpoints)
+    tests = PeriodicTest(experiment, device, checkpoints)
+    run = _Run(experiment, task, device, options or RunOptions(), checkpoints, tests)
     saved = state_to_continue(checkpoints, run.options.resume)
     model, state = build(experiment, task, device, fresh=saved is None)
     start = state.restore(saved) if saved is not None else 0
     del saved  # a second copy of everything
     with ExitStack() as stack:
         loop = _Loop(run, Step(model, state, config, device), start, stack)
-        if loop.tests.due(start):  # a run that was stopped in a test
+        if tests.due(start):  # a run that was stopped in a test
             loop.test(start)
         for iteration in range(start, config.schedule.iters):
             loop.take_step(iteration)
@@ -104,7 +106,6 @@ class _Loop:
         self.iters = config.schedule.iters
         self.meters = run.task.meters(experiment, step.state.model, run.device)
         self.pictures = TrainingPictures(experiment, run.task)
-        self.tests = PeriodicTest(experiment, run.device, run.checkpoints)
         skipped = output / f"skipped.rank{rank}.txt"
         open_at = partial(
             run.task.training_batches, experiment, rank=rank, world_size=dist.world_size(), skipped_file=skipped
@@ -132,7 +133,7 @@ class _Loop:
             for meter in self.meters:
                 self.monitor.add(**meter.take())
         stopping = self.step.losses.stop_agreed
-        if done % self.config.checkpoint_every == 0 or last or stopping or self.tests.due(done):
+        if done % self.config.checkpoint_every == 0 or last or stopping or self.run.tests.due(done):
             self._save(done)
         self.monitor.step(done, rate)
         if self.pictures.due(done):
@@ -142,14 +143,14 @@ class _Loop:
         if stopping and not last:
             self.saver.wait()
             raise KeyboardInterrupt(f"stopped after iteration {done}; continue with --resume")
-        if self.tests.due(done):
+        if self.run.tests.due(done):
             self.test(done)
 
     def test(self, done: int) -> None:
         """Test the checkpoint of iteration `done`."""
         self.saver.wait()
         with self.hang.suspended(), self.stop.at_once():
-            self.monitor.tested(done, self.tests.run(done), self.run.task.metrics)
+            self.monitor.tested(done, self.run.tests.run(done), self.run.task.metrics)
 
     def _save(self, done: int) -> None:
         self._collect(wait=True)  # a checkpoint is never written after a loss that is not finite

@@ -18,7 +18,7 @@ _SMALLEST = 1e-8  # of a score, before its logarithm
 
 
 class GroupMeter:
-    """Listens to the classification losses of `model` (all stages of a cascade together) while they train.
+    """Reads the inputs of the classification losses of `model` (all stages of a cascade together) while they train.
 
     Of the sampled RoIs of each group: `group_loss/<group>`, the mean of -ln(score of the true class), and
     `group_accuracy/<group>`, the share in which the true class scores best among the foreground classes. Scores are
@@ -35,10 +35,10 @@ class GroupMeter:
         self._sums = torch.zeros(len(self._present) + 1, 3, dtype=torch.float64, device=device)
         for module in model.modules():
             if isinstance(module, ClassificationLoss):
-                module.register_forward_hook(self._note)
+                module.register_forward_hook(self._add)
 
     @torch.no_grad()
-    def _note(self, loss: nn.Module, inputs: tuple[Any, ...], value: Tensor) -> None:
+    def _add(self, loss: nn.Module, inputs: tuple[Any, ...], value: Tensor) -> None:
         if not loss.training:
             return
         logits, labels = inputs[0].detach().float(), inputs[1]
