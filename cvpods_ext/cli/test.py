@@ -67,8 +67,11 @@ def _test(arguments: argparse.Namespace, experiment: Experiment) -> None:
     from cvpods_ext.engine.prediction_pictures import draw_pictures
     from cvpods_ext.runtime.environment import device_name
     from cvpods_ext.runtime.log import setup_logging
+    from cvpods_ext.tasks.task import find
 
-    families_to_test(experiment)  # mistakes are reported before inference
+    # Mistakes are reported before inference.
+    families_to_test(experiment)
+    find(experiment.config.task).check_test(experiment)
     predictions = predictions_of(experiment)
     exports = _exports(arguments, predictions)
     weights = weights_to_test(experiment, arguments.weights)

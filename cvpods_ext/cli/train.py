@@ -64,9 +64,8 @@ def _run(arguments: argparse.Namespace) -> None:
         overrides.append(f"model.init={arguments.weights!r}")
     if arguments.scale_batch is not None:
         overrides = _scaled(arguments, overrides)
-    experiment = load_experiment(
-        arguments.dir, overrides, arguments.smoke
-    )  # mistakes are reported before processes start
+    # Before processes start, so that mistakes are reported once.
+    experiment = load_experiment(arguments.dir, overrides, arguments.smoke)
     processes = choose_processes(
         arguments.num_gpus, arguments.device, arguments.num_machines, arguments.machine_rank, arguments.dist_url
     )

@@ -30,8 +30,23 @@ def training_batches(
     world_size: int = 1,
     skipped_file: Path | None = None,
 ) -> Iterator[Batch]:
-    """Endless batches of `schedule.images_per_device` images for one process, see `loader.training_batches`."""
+    """`batches_of` the training set, for a network that learns masks."""
     annotations = load_checked(cfg.data, cfg.data.train, folder)
+    return batches_of(annotations, cfg, start_iteration, rank, world_size, skipped_file)
+
+
+def batches_of(
+    annotations: Annotations,
+    cfg: DetectionConfig,
+    start_iteration: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    skipped_file: Path | None = None,
+) -> Iterator[Batch]:
+    """Endless batches of `schedule.images_per_device` images for one process, see `loader.training_batches`.
+
+    Raises DataError if no image has an annotation.
+    """
     positions = loader.limited(statistics.annotated_images(annotations), cfg.data)
     if len(positions) == 0:
         raise DataError(f"{annotations.paths.annotations} has no image with an annotation to train on")
@@ -79,7 +94,7 @@ def test_batches(
     cfg: DetectionConfig, folder: Path | str, rank: int, world_size: int, skip_image_ids: Collection[int]
 ) -> loader.InferenceBatches:
     """Batches of one image: this process's share of the test set, without the images already done."""
-    annotations = load_checked(cfg.data, cfg.data.test, folder)
+    annotations = load_checked(cfg.data, cfg.data.test, folder, masks=False)
     resize = transforms.ShortestEdgeResize((cfg.data.test_size,), cfg.data.test_max_size)
     source = DetectionImages(annotations, cfg.data.channels, resize=resize)
     positions = loader.limited(np.arange(len(annotations)), cfg.data)
@@ -87,16 +102,21 @@ def test_batches(
     return loader.test_batches(InferenceDataset(source, share), cfg.data.workers)
 
 
-def load_checked(data: DetectionData, dataset: str | DatasetFiles, folder: Path | str) -> Annotations:
-    """Annotations that are sound but for a few, for as many classes as the network has, and whose images exist."""
-    annotations = annotation_files.load(catalog.resolve(dataset, folder))
+def load_checked(
+    data: DetectionData, dataset: str | DatasetFiles, folder: Path | str, masks: bool = True
+) -> Annotations:
+    """Annotations that are sound but for a few, for as many classes as the network has, and whose images exist.
+
+    `masks` says whether an annotation needs one where others have it. Raises DataError.
+    """
+    annotations = annotation_files.load(catalog.resolve(dataset, folder), masks)
     expected = catalog.num_classes(data, folder)
     if annotations.num_classes != expected:
         raise DataError(
             f"{annotations.paths.annotations} has {annotations.num_classes} categories, but the training set "
             f"{data.train} has {expected}; both must list the same categories"
         )
-    dropped = sum(annotations.facts["dropped"].values())
+    dropped = sum(annotations.dropped.values())
     if dropped > MOST_DROPPED * annotations.facts["annotations"]:
         raise DataError(
             f"{dropped:,} of {annotations.facts['annotations']:,} annotations in {annotations.paths.annotations} "

@@ -63,7 +63,7 @@ def _pass_over(model: RCNN, parts: list[LogN], experiment: Experiment, device: t
     schedule, rank, world_size = experiment.config.schedule, dist.rank(), dist.world_size()
     skipped = experiment.output / f"skipped.rank{rank}.txt"
     task = find(experiment.config.task)
-    batches = task.training_batches(experiment, rank=rank, world_size=world_size, skipped_file=skipped)
+    batches = task.training_batches(experiment, model, rank=rank, world_size=world_size, skipped_file=skipped)
     count = schedule.iters * schedule.accumulation(world_size)
     heads = model.roi_heads
     selection = heads.selection

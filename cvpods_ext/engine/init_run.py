@@ -66,7 +66,7 @@ def build(experiment: Experiment, task: Task, device: torch.device, fresh: bool)
         compile_backbone(model)
     if not loaded and has_frozen_norms(model):
         # The same first batch in every process, hence the same statistics.
-        measure_frozen_norms(model, next(task.training_batches(experiment)).to(device))
+        measure_frozen_norms(model, next(task.training_batches(experiment, model)).to(device))
     parallel = ParallelModel(model, shard=schedule.sharding == "shard")
     optimizer = build_optimizer(model, schedule)
     scaler = torch.amp.GradScaler(device.type, enabled=schedule.precision == "fp16")

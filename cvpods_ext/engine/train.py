@@ -77,6 +77,8 @@ def train(experiment: Experiment, device: torch.device, options: RunOptions | No
     """
     config, task = experiment.config, find(experiment.config.task)
     task.check(experiment)
+    if config.test.every:
+        task.check_test(experiment)
     checkpoints = CheckpointFolder(experiment.output, config.keep_checkpoints, config.keep_every)
     tests = PeriodicTest(experiment, device, checkpoints)
     run = _Run(experiment, task, device, options or RunOptions(), checkpoints, tests)
@@ -107,9 +109,8 @@ class _Loop:
         self.meters = run.task.meters(experiment, step.state.model, run.device)
         self.pictures = TrainingPictures(experiment, run.task)
         skipped = output / f"skipped.rank{rank}.txt"
-        open_at = partial(
-            run.task.training_batches, experiment, rank=rank, world_size=dist.world_size(), skipped_file=skipped
-        )
+        share = {"rank": rank, "world_size": dist.world_size(), "skipped_file": skipped}
+        open_at = partial(run.task.training_batches, experiment, step.state.model, **share)
         self.batches = ResilientLoader(open_at, start, step.micro_batches)
         if dist.is_main():
             save_config(experiment)

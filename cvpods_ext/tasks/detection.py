@@ -19,7 +19,9 @@ from cvpods_ext.data.loader import InferenceBatches
 from cvpods_ext.data.num_shots import frequency_groups
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.evaluation.detection import METRICS
+from cvpods_ext.evaluation.detection.protocol import needs_masks
 from cvpods_ext.modeling.detection import postprocess
+from cvpods_ext.modeling.detection.mask_head import MaskHead
 from cvpods_ext.modeling.detection.postprocess import RawDetections
 from cvpods_ext.runtime.files import sha256_of
 from cvpods_ext.structures import Batch, BitMasks, Detections, PolygonMasks, Targets
@@ -36,23 +38,42 @@ class Detection(Task):
     evaluation_settings = ("test.evaluator", "test.max_detections")
 
     def check(self, experiment: Experiment) -> None:
-        """Both data sets that the run will read are sound, have their images, and as many classes as the network."""
+        """The training set is sound and has its images; `training_batches` looks at the masks."""
         config = detection_config(experiment)
-        detection_loader.load_checked(config.data, config.data.train, experiment.folder)
-        if config.test.every:
-            detection_loader.load_checked(config.data, config.data.test, experiment.folder)
+        detection_loader.load_checked(config.data, config.data.train, experiment.folder, masks=False)
+
+    def check_test(self, experiment: Experiment) -> None:
+        """The test set is sound, has its images, as many classes as the training set, and the masks of its metrics."""
+        config = detection_config(experiment)
+        of_masks = [name for name in config.test.metrics if needs_masks(name)]
+        annotations = detection_loader.load_checked(config.data, config.data.test, experiment.folder, bool(of_masks))
+        if of_masks and annotations.facts["annotations"] and not annotations.facts["has_masks"]:
+            raise ConfigError(
+                f"test.metrics has {', '.join(of_masks)}, but {annotations.paths.annotations} has no masks: set "
+                "test.metrics=('bbox',), or test on a file with masks"
+            )
 
     def training_batches(
         self,
         experiment: Experiment,
+        model: nn.Module,
         start_iteration: int = 0,
         rank: int = 0,
         world_size: int = 1,
         skipped_file: Path | None = None,
     ) -> Iterator[Batch]:
-        """Images with an annotation, in the order that `data.sampler` asks for."""
+        """Images with an annotation, in the order that `data.sampler` asks for.
+
+        A network with a mask head is given objects with a usable mask, any other all objects with a usable box.
+        """
         config, folder = detection_config(experiment), experiment.folder
-        return detection_loader.training_batches(config, folder, start_iteration, rank, world_size, skipped_file)
+        annotations = detection_loader.load_checked(config.data, config.data.train, folder, masks=has_mask_head(model))
+        if annotations.masks and not annotations.facts["has_masks"]:
+            raise ConfigError(
+                f"{annotations.paths.annotations} has no masks, but the network of net.py has a mask head: build one "
+                "without (faster_rcnn_fpn, cascade_rcnn_fpn), or train on a file with masks"
+            )
+        return detection_loader.batches_of(annotations, config, start_iteration, rank, world_size, skipped_file)
 
     def test_set(self, experiment: Experiment) -> str:
         """The name of a known data set, the stem of the annotation file of one's own."""
@@ -136,6 +157,11 @@ def detection_config(experiment: Experiment) -> DetectionConfig:
             "a DetectionConfig"
         )
     return experiment.config
+
+
+def has_mask_head(model: nn.Module) -> bool:
+    """Whether a network learns masks: by a `MaskHead`, or because its attribute `learns_masks` says so."""
+    return getattr(model, "learns_masks", any(isinstance(module, MaskHead) for module in model.modules()))
 
 
 TASK = Detection()

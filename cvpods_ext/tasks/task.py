@@ -101,21 +101,32 @@ class Task(ABC):
 
     @abstractmethod
     def check(self, experiment: Experiment) -> None:
-        """Everything cheap that could fail later: data sets, their categories, needs of the tests during training.
+        """Everything cheap that could fail later in training; called before anything is built or written.
 
-        Called once before the first step. Raises ConfigError or DataError.
+        Raises ConfigError or DataError.
+        """
+
+    @abstractmethod
+    def check_test(self, experiment: Experiment) -> None:
+        """Everything cheap that could fail in a test, at inference or at evaluation.
+
+        Called before inference, and before training with `test.every`. Raises ConfigError or DataError.
         """
 
     @abstractmethod
     def training_batches(
         self,
         experiment: Experiment,
+        model: nn.Module,
         start_iteration: int = 0,
         rank: int = 0,
         world_size: int = 1,
         skipped_file: Path | None = None,
     ) -> Iterator[Batch]:
         """Endless batches of `schedule.images_per_device` images for one process, from `start_iteration` on.
+
+        `model` is what will be trained: what it learns decides which targets it needs. Raises ConfigError or DataError
+        if the data set cannot give them.
 
         They depend on nothing but config and iteration, so that loader processes can be replaced and runs resumed.
         Images that cannot be read are replaced by others and listed in `skipped_file`.

@@ -105,10 +105,12 @@ class Toy(Task):
     metrics = METRICS
 
     def check(self, experiment: Experiment) -> None:
-        for name in (experiment.config.data.train, experiment.config.data.test):
-            read(name)
+        read(experiment.config.data.train)
 
-    def training_batches(self, experiment, start_iteration=0, rank=0, world_size=1, skipped_file=None):
+    def check_test(self, experiment: Experiment) -> None:
+        read(experiment.config.data.test)
+
+    def training_batches(self, experiment, model, start_iteration=0, rank=0, world_size=1, skipped_file=None):
         config = experiment.config
         images = read(config.data.train)
         position, label = zip(
@@ -337,6 +339,6 @@ def test_what_a_task_has_not_is_said(experiment, capsys):
 def test_a_mistake_is_told_before_anything_starts(experiment, tmp_path):
     loaded = load_experiment(experiment, [f"data.test={str(tmp_path / 'absent.json')!r}"])
     with pytest.raises(DataError, match=r"absent\.json"):
-        TASK.check(loaded)
+        TASK.check_test(loaded)
     with pytest.raises(ConfigError, match="known here"):
         load_experiment(experiment, ["data.lsj_side=5"])
