@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from cvpods_ext.config.detection_protocol import Protocol
+from cvpods_ext.config.detection_protocol import Protocol, protocol_of
 from cvpods_ext.config.schema import Config, Data, DatasetFiles, Model, Test
 from cvpods_ext.errors import ConfigError
 
@@ -105,6 +105,11 @@ class DetectionConfig(Config):
     data: DetectionData = field(default_factory=DetectionData)
     model: Detector = field(default_factory=Detector)
     test: DetectionTest = field(default_factory=DetectionTest)
+
+    def protocol(self) -> str:
+        """The protocol of a known test set; data of one's own have none."""
+        rules = protocol_of(self.data.test) if isinstance(self.data.test, str) else None
+        return rules.describe() if rules else ""
 
     def smoke_settings(self) -> dict[str, Any]:
         """Ten steps on eight images of at most 192 pixels; a transformer's square becomes one window of 16 patches."""

@@ -144,6 +144,10 @@ class Config:
         if self.keep_best and not self.test.every:
             raise ConfigError(f"keep_best={self.keep_best!r} needs tests during training: set test.every")
 
+    def protocol(self) -> str:
+        """The rules of the benchmark that is tested on, in words for a card; "" where there is none."""
+        return ""
+
     def smoke_settings(self) -> dict[str, Any]:
         """What `--smoke` changes: ten steps on eight images, about a minute on a CPU. A task adds small inputs."""
         schedule = self.schedule

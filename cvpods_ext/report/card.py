@@ -28,7 +28,10 @@ _UNSEEN = ("data_sha256", "smoke")  # conditions that a reader of a card cannot 
 def render(folder: Path) -> str:
     """The block of the experiment in `folder`, markers included."""
     entries = measured_or_not(folder)
-    parts = [BEGIN, _changes_table(load_experiment(folder)), *map(to_markdown, _metric_tables(entries))]
+    experiment = load_experiment(folder)
+    parts = [BEGIN, _changes_table(experiment), *map(to_markdown, _metric_tables(entries))]
+    if rules := experiment.config.protocol():
+        parts.append(f"Protocol of {rules}.\n")
     parts += [_provenance(entry) for entry in entries if entry.runs]
     if not any(entry.runs for entry in entries):
         parts.append("Not measured yet: `pods_train`, then `pods_test`.\n")

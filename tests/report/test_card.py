@@ -31,6 +31,12 @@ def test_a_card_shows_changes_measured_and_published_numbers(experiment):
     assert "images 100" in text
 
 
+def test_a_card_states_the_protocol_of_a_known_test_set(experiment):
+    assert "Protocol of LVIS: the best 300 detections of an image count; evaluated are in each image" in card.render(
+        experiment
+    )
+
+
 def test_prose_around_the_block_survives_and_a_second_run_changes_nothing(experiment):
     readme = experiment / "README.md"
     readme.write_text(f"# Mine\nbefore\n{card.BEGIN}\nstale block\n{card.END}\nafter\n")
