@@ -62,7 +62,7 @@ def test_a_data_set_of_ones_own_is_a_pair_of_paths():
     config = override(DetectionConfig(), data=dict(train=DatasetFiles(annotations="a.json", images="img")))
     config = apply_overrides(config, ["data.train.images=other"])
     assert config.data.train == DatasetFiles(annotations="a.json", images="other")
-    assert flatten(config)["data.train"] == {"annotations": "a.json", "images": "other"}
+    assert flatten(config)["data.train"] == {"annotations": "a.json", "images": "other", "names_may_leave": False}
 
 
 def test_milestones_follow_the_number_of_iterations():
