@@ -204,7 +204,7 @@ def test_a_large_image_of_one_colour_is_read_within_bounds(tmp_path):
     Image.new("RGB", (9000, 9000)).save(tmp_path / "x.png")
     (outcome,) = outcomes_of_images([(tmp_path / "x.png", 9000, 9000)])
     assert outcome.kind == "read"
-    assert outcome.peak_bytes < 10 * 9000 * 9000
+    assert outcome.peak_bytes < 11 * 9000 * 9000  # 4 bytes a pixel in Pillow, 3 in bytes, 3 in an array
 
 
 @pytest.mark.parametrize(
