@@ -33,15 +33,17 @@ class Segmentation(Task):
     metrics = METRICS
 
     def check(self, experiment: Experiment) -> None:
-        """The folders of the run hold images with label maps, and both data sets name the same classes."""
-        config = segmentation_config(experiment)
-        load_checked(experiment, config.data.train)
-        if config.test.every:
-            load_checked(experiment, config.data.test)
+        """The folders of the training set hold images with label maps."""
+        load_checked(experiment, segmentation_config(experiment).data.train)
+
+    def check_test(self, experiment: Experiment) -> None:
+        """The folders of the test set hold images with label maps, of the classes that the training set has."""
+        load_checked(experiment, segmentation_config(experiment).data.test)
 
     def training_batches(
         self,
         experiment: Experiment,
+        model: nn.Module,
         start_iteration: int = 0,
         rank: int = 0,
         world_size: int = 1,

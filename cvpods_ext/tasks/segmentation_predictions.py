@@ -23,7 +23,7 @@ from cvpods_ext.evaluation.segmentation.label_maps import LabelMapFolder
 from cvpods_ext.runtime.files import atomic_path, sha256_of
 from cvpods_ext.structures.segmentation import PredictedLabels
 from cvpods_ext.tasks.segmentation_drawing import draw_labels
-from cvpods_ext.tasks.task import Evaluation, Imported, Picture, Predictions
+from cvpods_ext.tasks.task import Evaluation, Export, Imported, Picture, Predictions
 
 
 class SegmentationPredictions(Predictions):
@@ -94,8 +94,11 @@ class SegmentationPredictions(Predictions):
             self._maps.write(image_id, labels)
         return Imported(digest.hexdigest(), self._config.test.metrics)
 
-    def export_results(self, file: Path) -> int:
+    def exports(self) -> Mapping[str, Export]:
         """A zip of the PNGs, as the server of ADE20K takes it."""
+        return {"results": self._export_zip}
+
+    def _export_zip(self, file: Path) -> int:
         if file.suffix.lower() != ".zip":
             raise ConfigError(f"--export {file}: label maps are exported as a zip; give a name that ends in .zip")
         done = sorted(self.completed())

@@ -15,6 +15,7 @@ import pytest
 import tiny_label_maps
 import torch
 from PIL import Image
+from torch import nn
 
 from cvpods_ext.cli import test as pods_test
 from cvpods_ext.cli import train as pods_train
@@ -202,7 +203,7 @@ def test_shares_of_all_processes_hold_every_image_once(experiment):
 
 def test_a_zip_for_the_server_can_be_evaluated_again(experiment, tmp_path):
     maps = predictions(experiment)
-    assert maps.export_results(tmp_path / "out.zip") == 7
+    assert maps.export("results")(tmp_path / "out.zip") == 7
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         archive.extractall(tmp_path / "theirs")
     loaded = load_experiment(experiment)
@@ -210,7 +211,7 @@ def test_a_zip_for_the_server_can_be_evaluated_again(experiment, tmp_path):
     families = imported.import_from(tmp_path / "theirs").families
     assert imported.evaluate(families).metrics == maps.evaluate(families).metrics
     with pytest.raises(ConfigError, match=r"ends in \.zip"):
-        maps.export_results(tmp_path / "out.json")
+        maps.export("results")(tmp_path / "out.json")
 
 
 def test_data_sets_of_other_classes_are_refused(experiment, tmp_path):
@@ -219,7 +220,7 @@ def test_data_sets_of_other_classes_are_refused(experiment, tmp_path):
     (copied / "classes.txt").write_text("ground\nwall\nlamp\nbowl\n")
     (copied / "val_images").rename(copied / "images")
     with pytest.raises(DataError, match="'cup' and 'bowl'"):
-        TASK.check(_with_test(experiment, copied))
+        TASK.check_test(_with_test(experiment, copied))
 
 
 def _with_test(experiment, root):
@@ -242,9 +243,9 @@ def test_a_step_dump_holds_label_maps():
 
 def test_batches_are_the_same_after_a_resume(experiment):
     loaded = load_experiment(experiment)
-    batches = TASK.training_batches(loaded)
+    batches = TASK.training_batches(loaded, nn.Identity())
     first = [next(batches) for _ in range(6)]
-    later = next(TASK.training_batches(loaded, start_iteration=2))  # two batches an iteration
+    later = next(TASK.training_batches(loaded, nn.Identity(), start_iteration=2))  # two batches an iteration
     assert isinstance(later, Batch)
     assert later.image_ids == first[4].image_ids
     for ours, theirs in zip(later.images, first[4].images, strict=True):
