@@ -16,7 +16,7 @@ import numpy as np
 
 from cvpods_ext.evaluation.detection.bootstrap import Draws, draw, group_means, resampled_aps, resampled_means
 from cvpods_ext.evaluation.detection.match_table import Judged, MatchTable, Objects
-from cvpods_ext.evaluation.detection.significance import METRICS
+from cvpods_ext.evaluation.detection.metrics import BY_FREQUENCY
 
 IMAGES, PER_GROUP, RESAMPLES = 400, 25, 200
 IMAGES_WITH = ((1, 4), (4, 20), (20, 80))  # images in which a rare, common, frequent category is seen
@@ -105,7 +105,7 @@ def main() -> None:
     for quantity in ("first", "second - first"):
         values = np.stack([one[quantity][0] for one in found])
         truth = values.mean(axis=0)
-        for k, metric in enumerate(METRICS):
+        for k, metric in enumerate(BY_FREQUENCY):
             cells = []
             for way in WAYS:
                 low, high = np.quantile([one[quantity][1][way][:, k] for one in found], (0.025, 0.975), axis=1)

@@ -3,7 +3,7 @@
 Each measurement runs in a process of its own. Wall time depends on what else the machine does, so CPU time (of all
 processes) is printed beside it. "first" parses and rasterises the json; "again" finds that in the cache; "prepared"
 is what remains after the last image of a test whose shards were overlapped while it ran; the match table is made anew
-in all of them. Error kinds, 1,000 bootstrap resamples and the evidence of a page (800 mistakes without their pictures)
+in all of them. Error kinds, 1,000 bootstrap resamples and the error examples of a page (800 without their pictures)
 start from the kept table. The official package runs at 1/20 only: at full scale it needs ten minutes and 20 GB.
 
 Run:  python benchmarks/evaluation_speed.py FOLDER --scales 0.05 0.2 1 --out benchmarks/evaluation_speed.md
@@ -38,10 +38,10 @@ from cvpods_ext.evaluation.detection.protocol import needs_masks
 from cvpods_ext.evaluation.detection.selection import LVIS_LIMIT, select_annotations
 from cvpods_ext.evaluation.detection.significance import draws_for
 from cvpods_ext.evaluation.detection.tide import classify, costs
-from cvpods_ext.report.evidence import Judgement, evidence, mistake_counts
+from cvpods_ext.report.detection.error_examples import MatchedRun, error_examples, example_counts
 
 OFFICIAL_SCALE = 0.05
-MISTAKES, PER_KIND = 800, 3
+EXAMPLES, PER_KIND = 800, 3
 HEAD = "| scale | task | what | wall s | CPU s | peak GB | AP |\n|---:|---|---|---:|---:|---:|---:|"
 
 
@@ -92,9 +92,9 @@ def from_the_table(folder: Path, task: str, what: str) -> dict[str, float | None
         elif what == "errors":
             costs(table, classify(counted, folder / "shards", table, task))
         else:
-            judgement = Judgement(counted, folder / "shards", table, task)
-            within = np.flatnonzero(np.cumsum(mistake_counts(judgement, PER_KIND)) <= MISTAKES)
-            evidence(judgement, within.tolist(), PER_KIND)
+            matched = MatchedRun(counted, folder / "shards", table, task)
+            within = np.flatnonzero(np.cumsum(example_counts(matched, PER_KIND)) <= EXAMPLES)
+            error_examples(matched, within.tolist(), PER_KIND)
         return None
 
     result = measured(body)
@@ -144,7 +144,7 @@ def runs(scale: float, task: str, workers: int, own_only: bool) -> list[tuple[st
     found += [
         ("error kinds and costs", ("table", "errors", 1)),
         ("1,000 resamples", ("table", "resamples", 1)),
-        ("evidence of a page", ("table", "evidence", 1)),
+        ("error examples of a page", ("table", "examples", 1)),
     ]
     return found
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML file: tables, curves, and for every category the mistakes that tell most.
+"""One self-contained HTML file: tables, and below them what the task adds.
 
 It opens offline: style, script, data and pictures are inside, and its content policy forbids everything else.
 """
@@ -6,156 +6,41 @@ It opens offline: style, script, data and pictures are inside, and its content p
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from typing import Any
 
-import numpy as np
-
-from cvpods_ext.evaluation.detection.detections import DetectionTable
-from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
-from cvpods_ext.evaluation.detection.per_category import category_aps
-from cvpods_ext.evaluation.detection.protocol import GROUPS, Curves
-from cvpods_ext.report import charts
-from cvpods_ext.report.evidence import ERRORS, Judgement, Mistake, evidence, mistake_counts
 from cvpods_ext.report.table import Table
-from cvpods_ext.report.thumbnails import ImagePath, ThumbnailMaker
-from cvpods_ext.runtime.progress import track
+from cvpods_ext.report.task_report import PagePart
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-GROUP_TITLES = {"": "all categories", "r": "rare", "c": "common", "f": "frequent"}
-PER_KIND = 3  # false positives, and as many missed objects, of a category and experiment
 
 
-@dataclass(frozen=True)
-class PageRun:
-    """An experiment on the page: its name, what became of its detections, and its curves."""
-
-    label: str
-    judgement: Judgement
-    curves: Curves
-
-
-def render(
-    title: str,
-    tables: Sequence[Table],
-    runs: Sequence[PageRun],
-    image_path: ImagePath,
-    image_counts: np.ndarray | None = None,
-    max_thumbnails: int = 800,
-) -> str:
-    """The page. All `runs` must have been judged on the same ground truth.
-
-    image_counts (K,) are training images by category; without them there is no chart against frequency. At most
-    `max_thumbnails` mistakes are drawn, for the categories in which the experiments differ or fail most.
-    """
-    parts = [f"<h1>{escape(title)}</h1>", *(_table(table) for table in tables)]
-    data: dict[str, Any] = {"runs": [run.label for run in runs], "errors": ERRORS, "categories": []}
-    if runs:
-        ap = [category_aps(run.curves.precision) for run in runs]
-        data["categories"] = _categories(runs, ap, image_counts, image_path, max_thumbnails)
-        parts += [_legend(runs), _charts(runs, ap, image_counts), _browser(runs)]
-    return _document(title, parts, data if runs else None)
+def render(title: str, tables: Sequence[Table], part: PagePart | None = None) -> str:
+    """The page."""
+    part = part or PagePart()
+    style = files("cvpods_ext.report").joinpath("page.css").read_text(encoding="utf-8")
+    data = "" if part.data is None else f'<script type="application/json" id="data">{json_in_html(part.data)}</script>'
+    script = f"<script>{part.script}</script>" if part.script else ""
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{style}</style></head><body><h1>{escape(title)}</h1>"
+        f"{''.join(map(table_html, tables))}{part.body}{data}{script}</body></html>\n"
+    )
+    return page.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair in a name has no encoding
 
 
-def group_precision(curves: Curves, members: np.ndarray) -> np.ndarray | None:
-    """(R,) mean precision at IoU 0.5 over the annotated ones of `members` (K,) bool; None if there are none."""
-    values = curves.precision[0][:, members, 0]
-    annotated = values[:, (values > -1).all(axis=0)]
-    return annotated.mean(axis=1) if annotated.size else None
+def json_in_html(data: Any) -> str:
+    """JSON that no browser takes for markup, whatever names it holds: "<!--" alone can hide the end of a script."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)  # U+2028 and all beyond ASCII are escaped already
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def effects(ap: Sequence[np.ndarray]) -> tuple[str, np.ndarray]:
-    """What the categories are sorted by, and its (K,) values.
-
-    One experiment: what is missing to 100. Two: second minus first. More: the range over all of them.
-    """
-    if len(ap) == 1:
-        return "missing to 100", 100 - ap[0]
-    if len(ap) == 2:
-        return "second minus first", ap[1] - ap[0]
-    stacked = np.stack(ap)
-    return "range", stacked.max(axis=0) - stacked.min(axis=0)
-
-
-def _categories(
-    runs: Sequence[PageRun],
-    ap: Sequence[np.ndarray],
-    image_counts: np.ndarray | None,
-    image_path: ImagePath,
-    max_thumbnails: int,
-) -> list[dict[str, Any]]:
-    gt = runs[0].judgement.gt
-    objects = runs[0].judgement.matches.objects
-    num_objects = np.bincount(objects.category[(objects.counted & np.uint64(1)) > 0], minlength=gt.num_categories)
-    effect = effects(ap)[1]
-    num_mistakes = np.sum([mistake_counts(run.judgement, PER_KIND) for run in runs], axis=0)
-    drawn = _categories_to_draw(effect, num_mistakes, max_thumbnails)
-    pictures = _pictures(runs, drawn, image_path)
-    return [
-        {
-            "name": gt.category_names[k],
-            "group": GROUPS[gt.frequency[k]] if gt.federated else "",
-            "images": None if image_counts is None else int(image_counts[k]),
-            "objects": int(num_objects[k]),
-            "ap": [_number(values[k]) for values in ap],
-            "effect": _number(effect[k]),
-            "drawn": k in drawn,
-            "mistakes": pictures.get(k, []),
-        }
-        for k in range(gt.num_categories)
-        if np.isfinite(ap[0][k])
-    ]
-
-
-def _categories_to_draw(effect: np.ndarray, num_mistakes: np.ndarray, max_thumbnails: int) -> set[int]:
-    """Categories by falling |effect|, as long as their mistakes, (K,) over all experiments, do not exceed the limit."""
-    order = np.argsort(np.where(np.isfinite(effect), -np.abs(effect), np.inf), kind="stable")
-    known = order[: int(np.isfinite(effect).sum())]
-    return set(known[np.cumsum(num_mistakes[known]) <= max_thumbnails].tolist())
-
-
-def _pictures(runs: Sequence[PageRun], drawn: set[int], image_path: ImagePath) -> dict[int, list[dict[str, Any]]]:
-    maker = ThumbnailMaker(image_path)
-    shown = [evidence(run.judgement, sorted(drawn), PER_KIND) for run in track(runs, "looking for mistakes")]
-    work = [(i, found.table, one) for i, found in enumerate(shown) for one in found.mistakes]
-    result: dict[int, list[dict[str, Any]]] = {}
-    # neighbours in this order share an image, which is then opened once
-    opened = {
-        id(one): maker.data_uri(runs[i].judgement, table, one)
-        for i, table, one in track(sorted(work, key=lambda item: item[2].image), "drawing mistakes")
-    }
-    gt = runs[0].judgement.gt
-    for i, table, one in work:
-        result.setdefault(one.category, []).append(_described(i, gt, table, one, opened[id(one)]))
-    return result
-
-
-def _described(position: int, gt: GroundTruth, table: DetectionTable, one: Mistake, picture: str) -> dict[str, Any]:
-    truth = gt.category_names[gt.categories[one.annotation]] if one.annotation >= 0 else None
-    predicted, score = None, None
-    if one.detection >= 0:
-        predicted = gt.category_names[int(np.searchsorted(gt.category_ids, table.category_ids[one.detection]))]
-        score = float(table.scores[one.detection])
-    return {
-        "run": position,
-        "kind": one.kind,
-        "error": one.error,
-        "truth": truth,
-        "prediction": predicted,
-        "score": score,
-        "image_id": int(gt.image_ids[one.image]),
-        "image": picture,
-    }
-
-
-def _number(value: float) -> float | None:
-    return round(float(value), 3) if np.isfinite(value) else None
-
-
-def _table(table: Table) -> str:
+def table_html(table: Table) -> str:
+    """A table under its title, its notes as a list."""
     head = "".join(
         f'<th class="words">{escape(name)}</th>' if i < table.text_columns else f"<th>{escape(name)}</th>"
         for i, name in enumerate(table.header)
@@ -172,75 +57,15 @@ def _table(table: Table) -> str:
     return f'<h2>{escape(table.title)}</h2><div class="scroll"><table>{body}</table></div><ul>{notes}</ul>'
 
 
-def _legend(runs: Sequence[PageRun]) -> str:
-    entries = "".join(
-        f'<label><input type="checkbox" name="run" value="{i}" checked>'
-        f'<span class="swatch" style="background:{charts.colour(i)}"></span>{escape(run.label)}</label>'
-        for i, run in enumerate(runs)
-    )
-    return f'<h2>Curves</h2><div class="legend">{entries}</div>'
-
-
-def _charts(runs: Sequence[PageRun], ap: Sequence[np.ndarray], image_counts: np.ndarray | None) -> str:
-    gt = runs[0].judgement.gt
-    figures = []
-    for group, name in GROUP_TITLES.items():
-        members = gt.frequency == GROUPS.index(group) if group else np.ones(gt.num_categories, dtype=bool)
-        lines = [group_precision(run.curves, members) for run in runs]
-        if any(line is not None for line in lines) and (gt.federated or not group):
-            figures.append(_figure(f"Precision and recall at IoU 0.5: {name}", charts.precision_recall(lines)))
-    if image_counts is not None:
-        chart = charts.ap_against_frequency(image_counts, ap, gt.category_names)
-        figures.append(_figure("AP against training images, with running means", chart))
-    return f'<div class="charts">{"".join(figures)}</div>'
-
-
-def _figure(caption: str, svg: str) -> str:
+def figure(caption: str, svg: str) -> str:
+    """A chart in a frame; several stand side by side in an element of class `charts`."""
     return f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>"
 
 
-def _browser(runs: Sequence[PageRun]) -> str:
-    federated = runs[0].judgement.gt.federated
-    effect = effects([category_aps(run.curves.precision) for run in runs])[0]
-    groups = _boxes("group", {key: name for key, name in GROUP_TITLES.items() if key}) if federated else ""
-    heads = {"name": "category", "group": "group", "images": "training images", "objects": "objects"}
-    heads |= {f"ap{i}": f"AP {run.label}" for i, run in enumerate(runs)} | {"effect": effect}
-    columns = "".join(
-        f'<th data-key="{key}"{" class=words" if key in ("name", "group") else ""}>{escape(name)}</th>'
-        for key, name in heads.items()
-    )
-    return (
-        "<h2>Categories and their mistakes</h2>"
-        f"<p>Click a category to see, at IoU 0.5, its {PER_KIND} false positives of highest score and its {PER_KIND} "
-        'largest objects that were not found, of each experiment ticked above: annotated in <span class="truth">green'
-        '</span>, predicted in <span class="prediction">red</span>.</p>'
-        f'<div class="filters">{groups}{_boxes("error", {name: name for name in ERRORS})}'
-        '<input id="search" type="search" placeholder="category name"><span id="count"></span></div>'
-        f'<div class="scroll"><table id="categories"><thead><tr>{columns}</tr></thead><tbody></tbody></table></div>'
-        '<button id="more" class="more" hidden>more</button>'
-    )
-
-
-def _boxes(name: str, values: Mapping[str, str]) -> str:
+def checkboxes(name: str, values: Sequence[tuple[str, str]]) -> str:
+    """Boxes, all ticked, that a script listens to by `name`: (value, text) of each."""
     boxes = "".join(
-        f'<label><input type="checkbox" name="{name}" value="{value}" checked> {escape(text)}</label>'
-        for value, text in values.items()
+        f'<label><input type="checkbox" name="{escape(name)}" value="{escape(value)}" checked> {escape(text)}</label>'
+        for value, text in values
     )
-    return f"<fieldset><legend>{name}</legend>{boxes}</fieldset>"
-
-
-def _document(title: str, parts: Sequence[str], data: dict[str, Any] | None) -> str:
-    package = files("cvpods_ext.report")
-    style = package.joinpath("page.css").read_text(encoding="utf-8")
-    scripts = ""
-    if data is not None:
-        # inside a script element only "</" could end the block early
-        content = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-        script = package.joinpath("page.js").read_text(encoding="utf-8")
-        scripts = f'<script type="application/json" id="data">{content}</script><script>{script}</script>'
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{style}</style></head><body>{''.join(parts)}{scripts}</body></html>\n"
-    )
+    return f"<fieldset><legend>{escape(name)}</legend>{boxes}</fieldset>"

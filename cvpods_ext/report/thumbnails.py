@@ -1,4 +1,4 @@
-"""Small pictures of single mistakes: what was annotated in green, what was predicted in red, with some surroundings."""
+"""Small pictures for an HTML page: each image opened once for all that is drawn of it, cut to a window."""
 
 from __future__ import annotations
 
@@ -11,39 +11,25 @@ import numpy as np
 from PIL import Image
 
 from cvpods_ext.errors import DataError
-from cvpods_ext.evaluation.detection.detections import DetectionTable
-from cvpods_ext.evaluation.detection.protocol import needs_masks
-from cvpods_ext.report.evidence import Judgement, Mistake
 from cvpods_ext.runtime.image_file import open_image
-from cvpods_ext.tasks.drawing import Shape, decode_rle, draw_shapes
 
 SIDE = 180  # pixels of the longer side
 CONTEXT = 0.6  # of the object's longer side, added all around
-SMALLEST_CROP = 64  # pixels of the original image
+SMALLEST_WINDOW = 64  # pixels of the original image
 JPEG_QUALITY = 72
-TRUTH, PREDICTION = (0, 170, 60), (225, 30, 40)
 
 ImagePath = Callable[[int], Path]
 
 
-class ThumbnailMaker:
-    """Draws mistakes of one data set; `image_path` says where the image of an id lies."""
+class Opener:
+    """Opens images of one data set, the last one only once; `image_path` says where the image of an id lies."""
 
     def __init__(self, image_path: ImagePath) -> None:
         self.image_path = image_path
         self._last: tuple[int, Image.Image] | None = None
 
-    def data_uri(self, judgement: Judgement, table: DetectionTable, mistake: Mistake) -> str:
-        """A JPEG as a data: URI; `table` has the mistake's detection. DataError if the image cannot be read."""
-        picture = self._open(int(judgement.gt.image_ids[mistake.image]))
-        shapes = _shapes(judgement, table, mistake)
-        crop = _crop(picture.size, np.array([shape.box for shape in shapes]))
-        buffer = io.BytesIO()
-        _draw(picture, shapes, crop).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)  # thin coloured lines
-        return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-    def _open(self, image_id: int) -> Image.Image:
-        """The image; mistakes of one image often follow each other, so the last one is kept."""
+    def open(self, image_id: int) -> Image.Image:
+        """The image in RGB. DataError if it cannot be read."""
         if self._last is None or self._last[0] != image_id:
             path = self.image_path(image_id)
             try:
@@ -54,25 +40,10 @@ class ThumbnailMaker:
         return self._last[1]
 
 
-def _shapes(judgement: Judgement, table: DetectionTable, mistake: Mistake) -> list[Shape]:
-    shapes = []
-    masks = needs_masks(judgement.task)
-    if mistake.detection >= 0:
-        row = table.take(np.array([mistake.detection]))
-        x, y, w, h = (float(value) for value in row.boxes[0])
-        mask = decode_rle(row.rles()[0]) if masks else None
-        shapes.append(Shape((x, y, x + w, y + h), "", PREDICTION, mask))
-    if mistake.annotation >= 0:
-        x, y, w, h = (float(value) for value in judgement.gt.boxes[mistake.annotation])
-        mask = decode_rle(judgement.gt.rle_dicts(np.array([mistake.annotation]))[0]) if masks else None
-        shapes.append(Shape((x, y, x + w, y + h), "", TRUTH, mask))
-    return shapes
-
-
-def _crop(size: tuple[int, int], boxes: np.ndarray) -> tuple[int, int, int, int]:
-    """A window (left, top, right, bottom) around all boxes, with context, inside the image."""
+def window(size: tuple[int, int], boxes: np.ndarray) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) around all boxes (N, 4) XYXY, with context, inside an image of (width, height)."""
     low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
-    side = max(float((high - low).max()) * (1 + 2 * CONTEXT), SMALLEST_CROP)
+    side = max(float((high - low).max()) * (1 + 2 * CONTEXT), SMALLEST_WINDOW)
     centre, extent = (low + high) / 2, np.array(size)
     start = np.clip(centre - side / 2, 0, np.maximum(extent - side, 0))
     end = np.minimum(start + side, extent)
@@ -81,17 +52,10 @@ def _crop(size: tuple[int, int], boxes: np.ndarray) -> tuple[int, int, int, int]
     return left, top, right, bottom
 
 
-def _draw(picture: Image.Image, shapes: list[Shape], crop: tuple[int, int, int, int]) -> Image.Image:
-    left, top, right, bottom = crop
-    moved = [
-        Shape(
-            (shape.box[0] - left, shape.box[1] - top, shape.box[2] - left, shape.box[3] - top),
-            "",
-            shape.colour,
-            None if shape.mask is None else shape.mask[top:bottom, left:right],
-        )
-        for shape in shapes
-    ]
-    drawn = draw_shapes(picture.crop(crop), moved, SIDE)
-    drawn.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    return drawn
+def data_uri(picture: Image.Image) -> str:
+    """A JPEG of at most SIDE pixels as a data: URI."""
+    small = picture.copy()
+    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)  # thin coloured lines
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -11,10 +11,10 @@ import numpy as np
 from cvpods_ext.errors import DataError
 from cvpods_ext.evaluation.detection.bootstrap import Draws, draw, group_means, resampled_aps, resampled_means
 from cvpods_ext.evaluation.detection.match_table import MatchTable
+from cvpods_ext.evaluation.detection.metrics import BY_FREQUENCY
 from cvpods_ext.evaluation.detection.per_category import category_aps
 from cvpods_ext.evaluation.detection.precision_recall import curves
 
-METRICS = ("AP", "APr", "APc", "APf")
 Verdict = Literal["higher", "lower", "not distinguishable at this size"]
 
 
@@ -68,7 +68,7 @@ def intervals(experiment: Resampled, draws: Draws) -> dict[str, Interval | None]
     points = group_means(experiment.point, experiment.frequency)
     mean = experiment.point.mean(axis=0)
     means, spread = resampled_means(experiment.aps, mean, experiment.frequency, draws.categories)
-    return {name: _interval(points[:, k], means[:, k], spread[k]) for k, name in enumerate(METRICS)}
+    return {name: _interval(points[:, k], means[:, k], spread[k]) for k, name in enumerate(BY_FREQUENCY)}
 
 
 def compare(first: Resampled, second: Resampled, draws: Draws) -> dict[str, Difference | None]:
@@ -78,7 +78,7 @@ def compare(first: Resampled, second: Resampled, draws: Draws) -> dict[str, Diff
     before = group_means(first.point, first.frequency).mean(axis=0)
     after = group_means(second.point, second.frequency)
     result: dict[str, Difference | None] = {}
-    for k, name in enumerate(METRICS):
+    for k, name in enumerate(BY_FREQUENCY):
         interval = _interval(after[:, k] - before[k], means[:, k], spread[k])
         result[name] = None if interval is None else _difference(interval)
     return result

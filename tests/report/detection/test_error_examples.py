@@ -1,4 +1,4 @@
-"""Mistakes get the reason that a hand-made scene was built to show."""
+"""Errors get the reason that a hand-made scene was built to show."""
 
 import json
 
@@ -8,9 +8,10 @@ import pytest
 from cvpods_ext.evaluation.detection import ground_truth
 from cvpods_ext.evaluation.detection.coco_json import import_json
 from cvpods_ext.evaluation.detection.matching_pipeline import match_table
+from cvpods_ext.evaluation.detection.metrics import ERROR_KINDS
 from cvpods_ext.evaluation.detection.selection import LVIS_LIMIT, select_annotations
 from cvpods_ext.evaluation.detection.tide import classify
-from cvpods_ext.report.evidence import ERRORS, Judgement, evidence, mistake_counts
+from cvpods_ext.report.detection.error_examples import MatchedRun, error_examples, example_counts
 
 BOXES = {
     "found": [0, 0, 40, 40],
@@ -26,7 +27,7 @@ def square(box):
 
 
 @pytest.fixture(scope="module", params=["bbox", "segm"])
-def judgement(request, tmp_path_factory):
+def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("scene")
     annotations = [
         {"id": k, "image_id": 7, "category_id": 1, "bbox": box, "area": box[2] * box[3], "segmentation": square(box)}
@@ -58,7 +59,7 @@ def judgement(request, tmp_path_factory):
     import_json(folder / "results_list.json", folder / "shards")
     gt = ground_truth.load(folder / "gt.json", masks=True)
     matches = match_table(gt, folder / "shards", request.param, LVIS_LIMIT)
-    return Judgement(select_annotations(gt, request.param), folder / "shards", matches, request.param)
+    return MatchedRun(select_annotations(gt, request.param), folder / "shards", matches, request.param)
 
 
 def rle(box):
@@ -67,8 +68,8 @@ def rle(box):
     return coco_mask.merge(coco_mask.frPyObjects(square(box), 200, 200))["counts"].decode()
 
 
-def described(judgement, categories, per_kind):
-    found = evidence(judgement, categories, per_kind)
+def described(run, categories, per_kind):
+    found = error_examples(run, categories, per_kind)
     return [
         (
             one.kind,
@@ -76,12 +77,12 @@ def described(judgement, categories, per_kind):
             None if one.detection < 0 else round(float(found.table.scores[one.detection]), 1),
             None if one.annotation < 0 else list(BOXES)[one.annotation],
         )
-        for one in found.mistakes
+        for one in found.examples
     ]
 
 
-def test_every_kind_of_error_is_recognised(judgement):
-    cat = described(judgement, [0], per_kind=9)
+def test_every_kind_of_error_is_recognised(run):
+    cat = described(run, [0], per_kind=9)
     assert cat == [
         ("false positive", "duplicate", 0.8, "found"),
         ("false positive", "localisation", 0.6, "shifted"),
@@ -90,39 +91,39 @@ def test_every_kind_of_error_is_recognised(judgement):
         ("false negative", "localisation", 0.6, "shifted"),
         ("false negative", "missed", None, "unseen"),
     ]
-    dog = described(judgement, [1], per_kind=9)
+    dog = described(run, [1], per_kind=9)
     assert dog == [
         ("false positive", "classification", 0.7, "confused"),
         ("false positive", "both", 0.4, "confused"),
     ]
 
 
-def test_the_counts_foretell_how_many_mistakes_there_are(judgement):
+def test_the_counts_foretell_how_many_examples_there_are(run):
     for per_kind in (1, 2, 9):
-        counted = mistake_counts(judgement, per_kind).tolist()
-        assert counted == [len(described(judgement, [category], per_kind)) for category in (0, 1)]
+        counted = example_counts(run, per_kind).tolist()
+        assert counted == [len(described(run, [category], per_kind)) for category in (0, 1)]
 
 
-def test_the_best_scored_and_the_largest_come_first_and_the_limit_holds(judgement):
-    first = described(judgement, [0], per_kind=1)
+def test_the_best_scored_and_the_largest_come_first_and_the_limit_holds(run):
+    first = described(run, [0], per_kind=1)
     assert first[0][:3] == ("false positive", "duplicate", 0.8)
     assert first[1][0] == "false negative"
     assert len(first) == 2
-    areas = judgement.matches.objects.area
-    missed = [one.annotation for one in evidence(judgement, [0], 9).mistakes if one.kind == "false negative"]
+    areas = run.matches.objects.area
+    missed = [one.annotation for one in error_examples(run, [0], 9).examples if one.kind == "false negative"]
     assert (np.diff(areas[missed]) <= 0).all()
 
 
-def test_only_what_is_shown_is_read(judgement):
-    assert len(evidence(judgement, [1], per_kind=1).table) == 1
-    assert len(evidence(judgement, [], per_kind=1).table) == 0
+def test_only_what_is_shown_is_read(run):
+    assert len(error_examples(run, [1], per_kind=1).table) == 1
+    assert len(error_examples(run, [], per_kind=1).table) == 0
 
 
-def test_kinds_are_those_of_the_error_table(judgement):
-    errors = classify(judgement.gt, judgement.folder, judgement.matches, judgement.task)
-    counts = errors.counts(judgement.matches)["all"]
-    shown = [one.error for one in evidence(judgement, [0, 1], per_kind=9).mistakes if one.kind == "false positive"]
-    assert {name: shown.count(name) for name in ERRORS[:-1]} == {name: counts[name] for name in ERRORS[:-1]}
-    nowhere = classify(judgement.gt, judgement.folder, judgement.matches, judgement.task, np.zeros(0, dtype=np.int64))
+def test_kinds_are_those_of_the_error_table(run):
+    errors = classify(run.gt, run.folder, run.matches, run.matched_by)
+    counts = errors.counts(run.matches)["all"]
+    shown = [one.error for one in error_examples(run, [0, 1], per_kind=9).examples if one.kind == "false positive"]
+    assert {name: shown.count(name) for name in ERROR_KINDS[:-1]} == {name: counts[name] for name in ERROR_KINDS[:-1]}
+    nowhere = classify(run.gt, run.folder, run.matches, run.matched_by, np.zeros(0, dtype=np.int64))
     assert (nowhere.kind == -1).all()
     assert not nowhere.missed.any()

@@ -29,7 +29,7 @@ function keyOf(category, key) {
 function visible() {
   const chosen = data.categories.filter((category) =>
     state.groups.has(category.group) && category.name.toLowerCase().includes(state.text) &&
-    (state.errors.size === data.errors.length || category.mistakes.some((one) => state.errors.has(one.error) && state.runs.has(one.run))));
+    (state.errors.size === data.errors.length || category.examples.some((one) => state.errors.has(one.error) && state.runs.has(one.run))));
   const order = state.down ? -1 : 1;
   return chosen.sort((a, b) => {
     const x = keyOf(a, state.sort), y = keyOf(b, state.sort);
@@ -55,13 +55,13 @@ function thumbnail(one) {
 function drill(category) {
   const cell = element("td", { colspan: String(5 + data.runs.length) });
   data.runs.forEach((name, run) => {
-    const chosen = category.mistakes.filter((one) => one.run === run && state.runs.has(run) && state.errors.has(one.error));
+    const chosen = category.examples.filter((one) => one.run === run && state.runs.has(run) && state.errors.has(one.error));
     if (!chosen.length) return;
     cell.append(element("div", { class: "run-name", text: name }),
       element("div", { class: "thumbs" }, ...chosen.map(thumbnail)));
   });
   if (!cell.childNodes.length) {
-    cell.append(element("p", { text: category.drawn ? "No such mistakes." : "Not among the categories that were drawn." }));
+    cell.append(element("p", { text: category.drawn ? "No such errors." : "Not among the categories that were drawn." }));
   }
   return element("tr", { class: "drill" }, cell);
 }

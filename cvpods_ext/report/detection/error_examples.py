@@ -1,4 +1,4 @@
-"""The most telling mistakes of every category, with their kind by `evaluation.errors` and what belongs to them.
+"""Examples of the errors of every category, with their kind by `evaluation.detection.tide` and what belongs to them.
 
 Only what is shown is read: the match table says which rows of which shards that is. Shapes: K = categories.
 """
@@ -20,15 +20,13 @@ from cvpods_ext.evaluation.detection.per_category import AT_HALF
 from cvpods_ext.evaluation.detection.protocol import needs_masks
 from cvpods_ext.evaluation.detection.tide import KINDS, classify
 
-ERRORS = (*KINDS, "missed")
-
 
 @dataclass(frozen=True)
-class Mistake:
+class ErrorExample:
     """One false positive or one missed object.
 
     `category` and `image` are positions in the ground truth; `annotation` is a row there and `detection` one of
-    `Evidence.table`, -1 where there is none: what was annotated and what was predicted at that place.
+    `ErrorExamples.table`, -1 where there is none: what was annotated and what was predicted at that place.
     """
 
     kind: Literal["false positive", "false negative"]
@@ -40,25 +38,24 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Mistakes and the few detections that they show."""
+class ErrorExamples:
+    """Examples and the few detections that they show."""
 
-    mistakes: list[Mistake]
+    examples: list[ErrorExample]
     table: DetectionTable
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What became of one run's detections, which lie in `folder`.
+class MatchedRun:
+    """What became of one run's detections, which lie in `folder`, matched by boxes, masks or boundaries.
 
-    `gt` holds the annotations that count (`evaluation.selection.select_annotations`), since the match table's rows of
-    objects are its rows.
+    `gt` holds the annotations that count (`selection.select_annotations`): the match table's objects are its rows.
     """
 
     gt: GroundTruth
     folder: Path
     matches: MatchTable
-    task: str
+    matched_by: str
 
     @cached_property
     def wrong(self) -> tuple[np.ndarray, np.ndarray]:
@@ -80,39 +77,40 @@ class Judgement:
         return rows, np.searchsorted(objects.category[rows], np.arange(self.gt.num_categories + 1))
 
 
-def mistake_counts(judgement: Judgement, per_kind: int) -> np.ndarray:
-    """(K,) how many mistakes `evidence` would show of each category."""
-    (_, wrong_starts), (_, unfound_starts) = judgement.wrong, judgement.unfound
+def example_counts(run: MatchedRun, per_kind: int) -> np.ndarray:
+    """(K,) how many examples `error_examples` would show of each category."""
+    (_, wrong_starts), (_, unfound_starts) = run.wrong, run.unfound
     return np.minimum(np.diff(wrong_starts), per_kind) + np.minimum(np.diff(unfound_starts), per_kind)
 
 
-def evidence(judgement: Judgement, categories: Iterable[int], per_kind: int) -> Evidence:
+def error_examples(run: MatchedRun, categories: Iterable[int], per_kind: int) -> ErrorExamples:
     """For each of `categories` the `per_kind` best scored false positives and largest objects that were not found.
 
     An object that was not found is shown with the best scored false positive that points at it, if there is one.
     """
-    judged, objects = judgement.matches.judged, judgement.matches.objects
+    judged, objects = run.matches.judged, run.matches.objects
     categories = list(categories)
-    wrong, unfound = (_first(*ranked, categories, per_kind) for ranked in (judgement.wrong, judgement.unfound))
+    wrong, unfound = (_first(*ranked, categories, per_kind) for ranked in (run.wrong, run.unfound))
     images = np.union1d(judged.image[wrong], objects.image[unfound])
-    errors = classify(judgement.gt, judgement.folder, judgement.matches, judgement.task, images)
+    errors = classify(run.gt, run.folder, run.matches, run.matched_by, images)
     # the last assignment, of the highest score, stays
     pointing = np.flatnonzero(errors.target >= 0)
     pointing = pointing[np.argsort(judged.score[pointing], kind="stable")]
-    culprit = np.full(len(objects.image), -1)
-    culprit[errors.target[pointing]] = pointing
-    shown = np.concatenate((wrong, culprit[unfound]))
+    pointing_at = np.full(len(objects.image), -1)
+    pointing_at[errors.target[pointing]] = pointing
+    shown = np.concatenate((wrong, pointing_at[unfound]))
     rows, place = np.unique(judged.row[shown[shown >= 0]], return_inverse=True)
     detection = np.full(len(shown), -1)
     detection[shown >= 0] = place
-    mistakes = [
-        Mistake("false positive", KINDS[errors.kind[row]], *_place(judged, row), int(errors.near[row]), at)
+    examples = [
+        ErrorExample("false positive", KINDS[errors.kind[row]], *_place(judged, row), int(errors.near[row]), at)
         for row, at in zip(wrong.tolist(), detection.tolist(), strict=False)
     ]
-    for row, by, at in zip(unfound.tolist(), culprit[unfound].tolist(), detection[len(wrong) :].tolist(), strict=True):
+    by_unfound = (unfound.tolist(), pointing_at[unfound].tolist(), detection[len(wrong) :].tolist())
+    for row, by, at in zip(*by_unfound, strict=True):
         error = "missed" if by < 0 else KINDS[errors.kind[by]]
-        mistakes.append(Mistake("false negative", error, *_place(objects, row), row, at))
-    return Evidence(mistakes, read_rows(judgement.folder, rows, masks=needs_masks(judgement.task)))
+        examples.append(ErrorExample("false negative", error, *_place(objects, row), row, at))
+    return ErrorExamples(examples, read_rows(run.folder, rows, masks=needs_masks(run.matched_by)))
 
 
 def _first(rows: np.ndarray, starts: np.ndarray, categories: Iterable[int], count: int) -> np.ndarray:

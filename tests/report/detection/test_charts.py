@@ -5,18 +5,8 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 
-from cvpods_ext.report.charts import (
-    BOTTOM,
-    HEIGHT,
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Axis,
-    ap_against_frequency,
-    precision_recall,
-    running_mean,
-)
+from cvpods_ext.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis
+from cvpods_ext.report.detection.charts import ap_against_frequency, precision_recall, running_mean
 
 
 def test_a_precision_line_runs_from_its_first_to_its_last_point():

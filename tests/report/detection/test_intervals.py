@@ -10,9 +10,9 @@ import pytest
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.evaluation.detection import ground_truth
 from cvpods_ext.evaluation.results import Results
-from cvpods_ext.report.certainty import Candidate, certainty_tables
+from cvpods_ext.report.detection.intervals import Compared, interval_tables
+from cvpods_ext.report.detection.sources import runs_to_compare, shards_of
 from cvpods_ext.report.runs import collect
-from cvpods_ext.report.sources import candidates, shards_of
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def gt(playground):
 
 @pytest.fixture(scope="module")
 def found(playground, gt):
-    return candidates(collect([playground]).entries, gt, "segm")
+    return runs_to_compare(collect([playground]).entries, gt, "segm")
 
 
 def numbers(text):
@@ -30,7 +30,7 @@ def numbers(text):
 
 
 def test_intervals_surround_the_measured_values(found, playground):
-    table = certainty_tables("t", found, resamples=100)[0]
+    table = interval_tables("t", found, resamples=100)[0]
     assert table.header == ("experiment", "AP", "APr", "APc", "APf")
     for row in table.rows:
         measured = Results.read(playground / row[0].text / "results.json").metrics["segm"]
@@ -43,25 +43,25 @@ def test_intervals_surround_the_measured_values(found, playground):
 
 
 def test_a_clear_difference_is_called_one_in_the_right_direction(found):
-    differences = certainty_tables("t", found, resamples=100)[1]
+    differences = interval_tables("t", found, resamples=100)[1]
     by_metric = {row[1].text: row for row in differences.rows}
     assert [row[0].text for row in differences.rows] == ["poor"] * 4
     assert by_metric["AP"][2].text == by_metric["APr"][2].text == "lower"
     assert by_metric["APr"][3].value < -10
-    other_way = certainty_tables("t", found, reference="poor", resamples=100)[1]
+    other_way = interval_tables("t", found, reference="poor", resamples=100)[1]
     assert other_way.rows[0][2].text == "higher"
     assert other_way.rows[0][3].value == pytest.approx(-by_metric["AP"][3].value)
 
 
 def test_no_difference_is_not_called_one(found):
-    twin = [Candidate("a", found[0].runs), Candidate("b", found[0].runs)]
-    differences = certainty_tables("t", twin, resamples=50)[1]
+    twin = [Compared("a", found[0].runs), Compared("b", found[0].runs)]
+    differences = interval_tables("t", twin, resamples=50)[1]
     assert {row[2].text for row in differences.rows} == {"not distinguishable at this size"}
     assert {row[3].value for row in differences.rows} == {0.0}
 
 
 def test_category_effects_add_up_to_the_difference(found):
-    tables = certainty_tables("t", found, resamples=50)
+    tables = interval_tables("t", found, resamples=50)
     effects = [row[4].value for row in tables[2].rows]
     assert effects == sorted(effects, key=abs, reverse=True)
     assert len(effects) == 10
@@ -71,14 +71,14 @@ def test_category_effects_add_up_to_the_difference(found):
 
 
 def test_without_frequency_groups_only_the_mean_is_shown(found):
-    tables = certainty_tables("t", found, resamples=50, federated=False)
+    tables = interval_tables("t", found, resamples=50, federated=False)
     assert tables[0].header == ("experiment", "AP")
     assert [row[1].text for row in tables[1].rows] == ["AP"]
 
 
 def test_an_unknown_reference_is_refused(found):
     with pytest.raises(ConfigError, match="--reference x is none of the compared experiments: good, poor"):
-        certainty_tables("t", found, reference="x")
+        interval_tables("t", found, reference="x")
 
 
 def test_detections_are_found_beside_the_results_or_in_outputs(playground, tmp_path):
@@ -93,10 +93,10 @@ def test_what_was_measured_on_other_annotations_is_left_out_with_a_warning(playg
     shutil.copytree(playground / "good", tmp_path / "good")
     path = tmp_path / "good" / "results.json"
     path.write_text(path.read_text().replace(gt.sha256, "0" * 64))
-    assert candidates(collect([tmp_path]).entries, gt, "segm") == []
+    assert runs_to_compare(collect([tmp_path]).entries, gt, "segm") == []
     assert "measured on other annotations" in caplog.text
     shutil.rmtree(tmp_path / "good" / "outputs")
-    assert candidates(collect([tmp_path]).entries, gt, "segm") == []
+    assert runs_to_compare(collect([tmp_path]).entries, gt, "segm") == []
     assert "no detections on disk" in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""Tables that say how sure a number is: intervals, differences with a verdict, and the categories behind them."""
+"""Tables of significance: intervals, differences with a verdict, and the categories behind them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.evaluation.detection.bootstrap import Draws
 from cvpods_ext.evaluation.detection.match_table import MatchTable
+from cvpods_ext.evaluation.detection.metrics import BY_FREQUENCY
 from cvpods_ext.evaluation.detection.protocol import GROUPS
 from cvpods_ext.evaluation.detection.significance import (
-    METRICS,
     Interval,
     Resampled,
     category_effects,
@@ -28,32 +28,32 @@ METHOD = "nominal 95 % intervals, bootstrap of {} resamples over images and over
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Compared:
     """An experiment to compare: its label and the match tables of its runs."""
 
     label: str
     runs: Sequence[MatchTable]
 
 
-def certainty_tables(
-    title: str, candidates: Sequence[Candidate], reference: str = "", resamples: int = 1000, federated: bool = True
+def interval_tables(
+    title: str, compared: Sequence[Compared], reference: str = "", resamples: int = 1000, federated: bool = True
 ) -> list[Table]:
-    """Intervals of every candidate; for two or more also all differences to one of them, and what caused them.
+    """Intervals of every experiment; for two or more also all differences to one of them, and what caused them.
 
-    `reference` is a label, "" is the first. All candidates must have been judged on the same split.
+    `reference` is a label, "" is the first. All must have been evaluated on the same split.
     """
-    labels = [candidate.label for candidate in candidates]
+    labels = [one.label for one in compared]
     if reference and reference not in labels:
         raise ConfigError(f"--reference {reference} is none of the compared experiments: {', '.join(labels)}")
-    draws = draws_for(candidates[0].runs[0], resamples)
-    drawn = [resample(candidate.runs, draws) for candidate in track(candidates, "resampling")]
-    metrics = METRICS if federated else METRICS[:1]
+    draws = draws_for(compared[0].runs[0], resamples)
+    drawn = [resample(one.runs, draws) for one in track(compared, "resampling")]
+    metrics = BY_FREQUENCY if federated else BY_FREQUENCY[:1]
     tables = [_interval_table(title, labels, drawn, draws, metrics)]
     base = labels.index(reference) if reference else 0
     others = [i for i in range(len(labels)) if i != base]
     if others:
         tables.append(_difference_table(title, labels, drawn, draws, base, others, metrics))
-        names, frequency = candidates[0].runs[0].category_names, candidates[0].runs[0].frequency
+        names, frequency = compared[0].runs[0].category_names, compared[0].runs[0].frequency
         for i in others:
             groups = [GROUPS[group] for group in frequency] if federated else [""] * len(names)
             tables.append(_category_table(title, (labels[base], labels[i]), (drawn[base], drawn[i]), names, groups))
@@ -70,7 +70,7 @@ def _interval_table(
     return Table(
         title=f"{title}, intervals",
         header=("experiment", *metrics),
-        rows=tuple(rows),  # no winner is marked: the differences below say whether there is one
+        rows=tuple(rows),  # no best is marked: the differences below say whether there is one
         notes=(METHOD.format(len(draws.images)),),
     )
 
