@@ -154,7 +154,7 @@ def _row(item: Any, position: int, path: Path) -> dict[str, Any]:
         row[name] = policy.whole_number(item.get(name))
         if row[name] is None:
             raise DataError(f"{where}: {name} {ascii(item.get(name))[:80]} is no whole number; {_FIELDS}")
-    if isinstance(item.get("score"), str):  # the official evaluators would sort such scores as words
+    if isinstance(item.get("score"), str):  # the official evaluators take no such score
         raise DataError(f"{where}: score {ascii(item['score'])[:80]} is text; write it as a number")
     row["score"] = policy.number(item.get("score"))
     if (problem := score_problem(row["score"])) or item.get("score") is None:

@@ -144,8 +144,8 @@ def test_bytes_that_are_no_text_are_named(start, tmp_path):
         import_json(path, tmp_path / "shards")
 
 
-def test_a_byte_order_mark_gzip_and_numbers_as_text_are_read(tmp_path):
-    text = b"\xef\xbb\xbf" + result(image_id="1", category_id=2.0, score="0.5", bbox=["0", 0, "5.0", 5]).encode()
+def test_a_byte_order_mark_gzip_and_other_numbers_as_text_are_read(tmp_path):
+    text = b"\xef\xbb\xbf" + result(image_id="1", category_id=2.0, score=0.5, bbox=["0", 0, "5.0", 5]).encode()
     (tmp_path / "results.json").write_bytes(gzip.compress(text))
     import_json(tmp_path / "results.json", tmp_path / "shards")
     table = read(tmp_path / "shards")
