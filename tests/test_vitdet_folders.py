@@ -37,7 +37,7 @@ def lvis(experiment):
 def test_the_schedule_is_the_published_one(experiment, lvis):
     schedule = experiment.config.schedule
     expected = (156_250, 138_889, 150_463, 2e-4) if lvis else (184_375, 163_889, 177_546, 1e-4)
-    assert (schedule.iters, *schedule.milestones, schedule.lr) == expected
+    assert (schedule.iters, *schedule.decay.milestones(schedule.iters), schedule.lr) == expected
     assert (schedule.batch_size, schedule.warmup_iters, schedule.warmup_factor) == (64, 250, 0.001)
     assert (schedule.optimizer, schedule.layer_decay, schedule.precision) == ("adamw", 0.7, "fp16")
     assert experiment.config.data.sampler == ("repeat_factor" if lvis else "uniform")

@@ -105,15 +105,22 @@ def _scaled(arguments: argparse.Namespace, overrides: list[str]) -> list[str]:
 
 def _work(device: Any, folder: str, overrides: list[str], smoke: bool, options: RunOptions) -> None:
     from cvpods_ext.config.experiment import load_experiment
-    from cvpods_ext.engine.fit_statistics import observe
+    from cvpods_ext.engine.fit_statistics import fit_statistics
     from cvpods_ext.engine.train import train
+    from cvpods_ext.errors import ConfigError
     from cvpods_ext.runtime import dist
     from cvpods_ext.runtime.log import setup_logging
 
     experiment = load_experiment(folder, overrides, smoke)
     setup_logging(experiment.output, dist.rank())
-    if experiment.config.schedule.optimizer == "none":
-        observe(experiment, device, options.resume)
+    fit = experiment.config.schedule.fit
+    if fit == "none":
+        raise ConfigError(
+            f"{experiment.name} trains nothing (schedule.fit='none'): test it by pods_test --weights FILE with the "
+            f"weights of {experiment.config.model.init}"
+        )
+    if fit == "statistics":
+        fit_statistics(experiment, device, options.resume)
     else:
         train(experiment, device, options)
 

@@ -6,6 +6,7 @@ learning rate 0.02, multi-scale training.
 
 from __future__ import annotations
 
+from cvpods_ext.config.decay import MultiStep
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.config.override import override
 from cvpods_ext.config.schema import DatasetFiles
@@ -35,7 +36,7 @@ MASK_RCNN_LVIS1 = override(
     DetectionConfig(),
     data=dict(train="lvis_v1_train", test="lvis_v1_val"),
     model=dict(init=MSRA_R50),
-    schedule=dict(iters=180_000, drops=(2 / 3, 8 / 9)),
+    schedule=dict(iters=180_000),
 )
 
 MASK_RCNN_LVIS05 = override(
@@ -43,20 +44,20 @@ MASK_RCNN_LVIS05 = override(
     data=dict(train="lvis_v0.5_train", test="lvis_v0.5_val"),
     # The published v0.5 models of the first stage were tested without any score threshold.
     model=dict(score_threshold=0.0),
-    schedule=dict(iters=90_000, drops=(2 / 3, 8 / 9)),
+    schedule=dict(iters=90_000),
 )
 
 # Second stage: only the calibration is trained, for a twentieth of the first.
 DISALIGN_LVIS1 = override(
     MASK_RCNN_LVIS1,
     model=dict(train_only=DISALIGN_PARAMETERS),
-    schedule=dict(iters=9_000, drops=(8 / 9,)),
+    schedule=dict(iters=9_000, decay=MultiStep(drops=(8 / 9,))),
 )
 
 DISALIGN_LVIS05 = override(
     MASK_RCNN_LVIS05,
     model=dict(train_only=DISALIGN_PARAMETERS, score_threshold=0.0001),
-    schedule=dict(iters=4_500, drops=(8 / 9,)),
+    schedule=dict(iters=4_500, decay=MultiStep(drops=(8 / 9,))),
 )
 
 # The baselines of detectron2 (configs/Base-RCNN-FPN.yaml): 90,000 iterations are its 1x, 270,000 its 3x.

@@ -7,6 +7,7 @@ released. Every batch size is the published one; where it does not fit, gradient
 from __future__ import annotations
 
 from cvpods_ext.config.bases import DISALIGN_PARAMETERS
+from cvpods_ext.config.decay import MultiStep
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.config.override import override
 
@@ -40,7 +41,7 @@ EVA02_COCO = override(
     ),
     schedule=dict(
         iters=60_000,
-        drops=(0.8, 0.9),
+        decay=MultiStep(drops=(0.8, 0.9)),
         lr=5e-5,
         batch_size=128,
         optimizer="adamw",
@@ -81,7 +82,7 @@ EVA02_L_COCO_FROM_O365 = override(
     ),
     schedule=dict(
         iters=40_000,
-        drops=(),
+        decay=MultiStep(drops=()),  # constant after the warm-up
         warmup_iters=400,
         lr=4e-5,
         batch_size=64,
@@ -102,9 +103,18 @@ EVA02_O365 = override(
 )
 
 # Second stage of DisAlign, with its authors' schedule: the calibration of every cascade stage is all that is trained.
-_DISALIGN = dict(
+EVA02_DISALIGN_LVIS1 = override(
+    EVA02_LVIS1,
     data=dict(sampler="uniform"),
     model=dict(score_threshold=0.0001, train_only=DISALIGN_PARAMETERS),
+    schedule=dict(
+        iters=9_000,
+        decay=MultiStep(drops=(8 / 9,)),
+        lr=0.02,
+        batch_size=16,
+        optimizer="sgd",
+        weight_decay=0.0001,
+        decay_norms=False,
+        layer_decay=1.0,
+    ),
 )
-_SGD = dict(drops=(8 / 9,), lr=0.02, batch_size=16, optimizer="sgd", weight_decay=0.0001, layer_decay=1.0)
-EVA02_DISALIGN_LVIS1 = override(EVA02_LVIS1, **_DISALIGN, schedule=dict(**_SGD, iters=9_000, decay_norms=False))

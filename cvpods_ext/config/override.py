@@ -9,11 +9,13 @@ import ast
 import dataclasses
 import difflib
 import hashlib
+import inspect
 import json
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from cvpods_ext.config.decay import Decay
 from cvpods_ext.config.schema import PROVENANCE_FIELDS, Config
 from cvpods_ext.errors import ConfigError
 
@@ -26,13 +28,14 @@ def override(base: AnyConfig, **sections: Any) -> AnyConfig:
 
     Raises ConfigError for unknown keys and wrong types. The result remembers `base` and what was written.
     """
-    changed = _replace(base, sections, prefix="")
+    changed = _replaced(base, sections)
     return dataclasses.replace(changed, base=base, written=dict(_flatten_written(sections)))
 
 
 def apply_overrides(config: AnyConfig, assignments: Iterable[str]) -> AnyConfig:
-    """Apply `section.key=value` strings; values are Python literals, anything else is a string.
+    """Apply `section.key=value` strings; values are Python literals, also with fractions, anything else is a string.
 
+    Raises ConfigError for what cannot be read, unknown keys and wrong types.
     All are applied at once, so that values which only fit each other may come in any order; of two for the same key
     the later one counts.
     """
@@ -45,12 +48,12 @@ def apply_overrides(config: AnyConfig, assignments: Iterable[str]) -> AnyConfig:
         for part in reversed(key.split(".")):
             nested = {part: nested}
         _merge(values, nested, prefix="")
-    return _replace(config, values, prefix="")
+    return _replaced(config, values)
 
 
 def flatten(config: Config) -> dict[str, Any]:
-    """Every setting as `section.key -> value`, without provenance."""
-    flat: dict[str, Any] = {}
+    """The task and every setting as `section.key -> value`, without provenance; a decay is the text of its call."""
+    flat: dict[str, Any] = {"task": config.task}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if field.name in PROVENANCE_FIELDS:
@@ -74,6 +77,8 @@ def fingerprint(config: Config) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Decay):
+        return str(value)
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 
@@ -81,19 +86,31 @@ def _field_names(value: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(value) if field.name not in PROVENANCE_FIELDS]
 
 
-def _flatten_written(sections: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in sections.items():
+def _flatten_written(sections: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """The keys of `flatten` that were written."""
+    for section, value in sections.items():
         if isinstance(value, Mapping):
-            yield from _flatten_written(value, f"{prefix}{key}.")
+            yield from ((f"{section}.{key}", part) for key, part in value.items())
         else:
-            yield f"{prefix}{key}", value
+            yield section, value
 
 
 def _literal(text: str) -> Any:
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        return ast.literal_eval(_Divide().visit(ast.parse(text.strip(), mode="eval")))
+    except (ValueError, SyntaxError, ZeroDivisionError):
         return text
+
+
+class _Divide(ast.NodeTransformer):
+    """Replaces 2/3 by its value."""
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        if isinstance(node.op, ast.Div):
+            upper, lower = ast.literal_eval(node.left), ast.literal_eval(node.right)
+            if isinstance(upper, int | float) and isinstance(lower, int | float):
+                return ast.Constant(upper / lower)
+        return node
 
 
 def _merge(values: dict[str, Any], later: Mapping[str, Any], prefix: str) -> None:
@@ -112,6 +129,14 @@ def _merge(values: dict[str, Any], later: Mapping[str, Any], prefix: str) -> Non
             )
 
 
+def _replaced(config: AnyConfig, values: Mapping[str, Any]) -> AnyConfig:
+    """A checked copy of `config`; an unknown key is answered with the nearest of all keys."""
+    try:
+        return _replace(config, values, prefix="")
+    except _UnknownKeyError as error:
+        raise ConfigError(error.describe(list(_all_keys(config)))) from None
+
+
 def _replace(node: AnyDataclass, values: Mapping[str, Any], prefix: str) -> AnyDataclass:
     """A copy of the dataclass `node` with checked `values`; nested mappings go into nested dataclasses."""
     hints = get_type_hints(type(node))
@@ -119,7 +144,7 @@ def _replace(node: AnyDataclass, values: Mapping[str, Any], prefix: str) -> AnyD
     checked: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            raise ConfigError(_unknown_key(f"{prefix}{key}", key, known))
+            raise _UnknownKeyError(f"{prefix}{key}", known)
         current = getattr(node, key)
         if dataclasses.is_dataclass(current) and isinstance(value, Mapping):
             checked[key] = _replace(current, value, f"{prefix}{key}.")
@@ -128,14 +153,36 @@ def _replace(node: AnyDataclass, values: Mapping[str, Any], prefix: str) -> AnyD
     return dataclasses.replace(node, **checked)
 
 
-def _unknown_key(path: str, key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    hint = f": did you mean {close[0]!r}?" if close else "."
-    return f"unknown config key {path!r}{hint} (known here: {', '.join(known)})"
+class _UnknownKeyError(Exception):
+    """A key that is not among those `known` where it was looked for."""
+
+    def __init__(self, path: str, known: list[str]) -> None:
+        super().__init__(path)
+        self.path, self.known = path, known
+
+    def describe(self, keys: list[str]) -> str:
+        """The message, with the most likely of all `keys` of the config: by their last part, else by spelling."""
+        last = self.path.rpartition(".")[2]
+        same = [key for key in keys if key.rpartition(".")[2] == last]
+        close = same or difflib.get_close_matches(last, self.known, n=1)
+        close = close or difflib.get_close_matches(self.path, keys, n=1)
+        hint = f": did you mean {' or '.join(map(repr, close[:3]))}?" if close else "."
+        return f"unknown config key {self.path!r}{hint} (known here: {', '.join(self.known)})"
+
+
+def _all_keys(node: Any, prefix: str = "") -> Iterable[str]:
+    for key in _field_names(node):
+        yield f"{prefix}{key}"
+        if dataclasses.is_dataclass(value := getattr(node, key)):
+            yield from _all_keys(value, f"{prefix}{key}.")
 
 
 def _check(path: str, value: Any, hint: Any, current: Any) -> Any:
-    """`value` as its annotated type; lists become tuples and ints floats, nothing else is converted."""
+    """`value` as its annotated type.
+
+    Lists become tuples, ints floats, one value a tuple where any number of them may stand, and the text of a call such
+    as `Cosine(end=0.1)` the object; nothing else is converted.
+    """
     converted = _convert(value, hint)
     if converted is _MISMATCH:
         raise ConfigError(f"{path} must be {_describe(hint)} like {current!r}, got {type(value).__name__} {value!r}")
@@ -154,17 +201,41 @@ def _convert(value: Any, hint: Any) -> Any:
         return next((result for result in results if result is not _MISMATCH), _MISMATCH)
     if origin is tuple:
         if not isinstance(value, (tuple, list)):
-            return _MISMATCH
+            if arguments[-1] is not Ellipsis:
+                return _MISMATCH
+            value = (value,)
         inner = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         if len(inner) != len(value):
             return _MISMATCH
         items = tuple(_convert(item, kind) for item, kind in zip(value, inner, strict=True))
         return _MISMATCH if any(item is _MISMATCH for item in items) else items
+    if isinstance(value, str) and dataclasses.is_dataclass(hint):
+        return _call(value, hint)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, bool) and hint is not bool:
         return _MISMATCH
     return value if isinstance(value, hint) else _MISMATCH
+
+
+def _call(text: str, hint: Any) -> Any:
+    """The object that text like `MultiStep(drops=(2/3, 8/9))` describes, of `hint` or a direct subclass."""
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+        name, keywords = (node.func, node.keywords) if isinstance(node, ast.Call) else (node, [])
+        arguments = {str(keyword.arg): ast.literal_eval(_Divide().visit(keyword.value)) for keyword in keywords}
+    except (ValueError, SyntaxError, ZeroDivisionError):
+        return _MISMATCH
+    kind = next((kind for kind in _kinds(hint) if isinstance(name, ast.Name) and kind.__name__ == name.id), None)
+    if kind is None or getattr(node, "args", []) or not set(arguments) <= set(_field_names(kind)):
+        return _MISMATCH
+    hints = get_type_hints(kind)
+    checked = {key: _convert(value, hints[key]) for key, value in arguments.items()}
+    return _MISMATCH if any(value is _MISMATCH for value in checked.values()) else kind(**checked)
+
+
+def _kinds(hint: Any) -> list[Any]:
+    return [kind for kind in (hint, *hint.__subclasses__()) if not inspect.isabstract(kind)]
 
 
 def _describe(hint: Any) -> str:
@@ -173,4 +244,6 @@ def _describe(hint: Any) -> str:
         return "one of " + ", ".join(repr(argument) for argument in arguments)
     if origin in (Union, types.UnionType):
         return " or ".join(_describe(argument) for argument in arguments)
+    if dataclasses.is_dataclass(hint):
+        return " or ".join(f"{kind.__name__}({', '.join(_field_names(kind))})" for kind in _kinds(hint))
     return str(hint) if origin else hint.__name__

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from cvpods_ext.config.decay import Decay, MultiStep
 from cvpods_ext.errors import ConfigError
 
 
@@ -51,13 +52,16 @@ class Schedule:
     """How long, how fast, how precisely."""
 
     iters: int = 180_000
-    drops: tuple[float, ...] = (2 / 3, 8 / 9)  # as fractions of `iters`: the learning rate is divided by ten
-    warmup_iters: int = 1_000
-    warmup_factor: float = 0.001
+    fit: Literal["gradient", "statistics", "none"] = "gradient"  # statistics: one pass over the images, see posthoc
     lr: float = 0.02
+    decay: Decay = MultiStep()  # noqa: RUF009 - frozen; also Cosine and Polynomial, see config.decay
+    warmup: Literal["linear", "constant"] = "linear"  # from warmup_factor to 1, or warmup_factor throughout
+    warmup_iters: int = 1_000
+    warmup_factor: float = 0.001  # of the rate
+    lr_multipliers: tuple[tuple[str, float], ...] = ()  # (regular expression of parameter names, factor of their rate)
     batch_size: int = 16  # images per optimizer step, over all processes
     images_per_device: int = 2  # at once; what is missing to batch_size is accumulated
-    optimizer: Literal["sgd", "adamw", "none"] = "sgd"  # none: one pass over the images for a calibration by statistics
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = 0.9  # of SGD
     weight_decay: float = 0.0001
     decay_norms: bool = False  # weight decay also on normalisation layers and position tables
@@ -76,8 +80,6 @@ class Schedule:
                 f"schedule.batch_size={self.batch_size} is not a multiple of "
                 f"schedule.images_per_device={self.images_per_device}"
             )
-        if any(not 0 < drop <= 1 for drop in self.drops) or list(self.drops) != sorted(self.drops):
-            raise ConfigError(f"schedule.drops must be ascending fractions of iters in (0, 1], got {self.drops}")
         if not 0 < self.layer_decay <= 1 or not 0 <= self.ema_decay < 1:
             raise ConfigError(
                 "schedule.layer_decay must be in (0, 1] and schedule.ema_decay in [0, 1), "
@@ -87,11 +89,8 @@ class Schedule:
             raise ConfigError(
                 "schedule.compile is for replicated models only; set schedule.sharding=replicate or drop it"
             )
-
-    @property
-    def milestones(self) -> tuple[int, ...]:
-        """Iterations at which the learning rate is divided by ten."""
-        return tuple(round(self.iters * drop) for drop in self.drops)
+        if any(factor < 0 for _, factor in self.lr_multipliers):
+            raise ConfigError(f"schedule.lr_multipliers must not be negative, got {self.lr_multipliers}")
 
     def accumulation(self, world_size: int) -> int:
         """How often each of `world_size` processes takes `images_per_device` images to make up `batch_size`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -13,12 +13,11 @@ from torch.distributed.tensor import DTensor
 
 from cvpods_ext.config import Schedule
 from cvpods_ext.errors import ConfigError
+from cvpods_ext.modeling.backbones.layered import LayeredBackbone
 
 logger = logging.getLogger(__name__)
 
 NORM_LAYERS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
-_BLOCK = re.compile(r"backbone\..*?\bblocks\.(\d+)\.")
-_INPUT = re.compile(r"backbone\.(.*\.)?(pos_embed|patch_embed)\b")
 
 
 def select_trainable(model: nn.Module, patterns: Sequence[str]) -> None:
@@ -28,24 +27,34 @@ def select_trainable(model: nn.Module, patterns: Sequence[str]) -> None:
     """
     if not patterns:
         return
-    names = [name for name, _ in model.named_parameters()]
-    for pattern in patterns:
-        if not any(re.fullmatch(pattern, name) for name in names):
-            close = difflib.get_close_matches(pattern.replace("\\", ""), names, n=1, cutoff=0.3)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"model.train_only: {pattern!r} matches no parameter of this model{hint}")
+    _check_patterns("model.train_only", patterns, model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(any(re.fullmatch(pattern, name) for pattern in patterns))
+
+
+def _check_patterns(setting: str, patterns: Sequence[str], model: nn.Module) -> None:
+    """ConfigError for a regular expression that matches no parameter name in full, naming the nearest parameter."""
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        try:
+            matches = any(re.fullmatch(pattern, name) for name in names)
+        except re.error as error:
+            raise ConfigError(f"{setting}: {pattern!r} is no regular expression: {error}") from None
+        if not matches:
+            close = difflib.get_close_matches(pattern.replace("\\", ""), names, n=1, cutoff=0.3)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"{setting}: {pattern!r} matches no parameter of this model{hint}")
 
 
 def build_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     """SGD or AdamW over what requires gradients, one group per learning rate and weight decay.
 
     Normalisation layers and position tables are decayed only with `decay_norms`. The rate of a group is its
-    `lr_scale` times the rate of the step, see `set_learning_rate`.
+    `lr_scale` times the rate of the step, see `set_learning_rate`; it is the product of `schedule.layer_decay` and
+    `schedule.lr_multipliers`. ConfigError if nothing is left to train, or if a setting does not fit the model.
     """
     undecayed = set() if schedule.decay_norms else _norms_and_positions(model)
-    scales = layer_factors(model, schedule.layer_decay)
+    scales = rate_factors(model, schedule)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -93,35 +102,41 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def learning_rate(schedule: Schedule, iteration: int) -> float:
-    """Rate of the step taken at `iteration` (from 0): linear warm-up, then a tenth at each milestone."""
-    rate = schedule.lr * 0.1 ** sum(iteration >= milestone for milestone in schedule.milestones)
+    """Rate of the step taken at `iteration` (from 0): what the decay leaves, less during the warm-up."""
+    rate = schedule.lr * schedule.decay.share(iteration, schedule.iters)
     if iteration < schedule.warmup_iters:
-        progress = iteration / schedule.warmup_iters
+        progress = iteration / schedule.warmup_iters if schedule.warmup == "linear" else 0.0
         rate *= schedule.warmup_factor * (1 - progress) + progress
     return rate
 
 
+def rate_factors(model: nn.Module, schedule: Schedule) -> dict[str, float]:
+    """Parameter name -> its share of the learning rate, by layer decay and by `schedule.lr_multipliers`.
+
+    Of several patterns that match a name the first one counts. ConfigError for a pattern that matches none.
+    """
+    _check_patterns("schedule.lr_multipliers", [pattern for pattern, _ in schedule.lr_multipliers], model)
+    factors = layer_factors(model, schedule.layer_decay)
+    for name in factors:
+        matching = (factor for pattern, factor in schedule.lr_multipliers if re.fullmatch(pattern, name))
+        factors[name] *= next(matching, 1.0)
+    return factors
+
+
 def layer_factors(model: nn.Module, decay: float) -> dict[str, float]:
-    """Parameter name -> factor in (0, 1] of the learning rate; ConfigError if the backbone has no blocks."""
-    names = [name for name, _ in model.named_parameters()]
-    depth = _depth(names)
-    if depth == 0 and decay < 1:
+    """Parameter name -> decay^k for the group k layers below the end of its backbone, 1 outside of a backbone.
+
+    With n groups of `layer_groups()` the input's parameters have decay^n, those of the last block decay. ConfigError
+    if no part of the model has layer groups, or several have.
+    """
+    if decay == 1:
+        return dict.fromkeys((name for name, _ in model.named_parameters()), 1.0)
+    backbones = [module for module in model.modules() if isinstance(module, LayeredBackbone)]
+    if len(backbones) != 1:
         raise ConfigError(
-            f"schedule.layer_decay={decay} needs a transformer backbone (parameters backbone...blocks.0...), which "
-            "this model has not; set schedule.layer_decay=1.0"
+            f"schedule.layer_decay={decay} needs one backbone that names its layers, as ViT and EVA-02 do by "
+            f"layer_groups(), but this model has {len(backbones) or 'none'}: set schedule.layer_decay=1.0"
         )
-    return {name: decay ** (depth + 1 - _layer(name, depth)) for name in names}
-
-
-def _depth(names: Iterable[str]) -> int:
-    """Number of transformer blocks."""
-    found = (_BLOCK.match(name) for name in names)
-    return max((int(match[1]) + 1 for match in found if match), default=0)
-
-
-def _layer(name: str, depth: int) -> int:
-    """0 for the input, i + 1 for block i, depth + 1 for what follows or is no backbone."""
-    if _INPUT.match(name):
-        return 0
-    block = _BLOCK.match(name)
-    return int(block[1]) + 1 if block else depth + 1
+    groups = backbones[0].layer_groups()
+    factor_of = {id(p): decay ** (len(groups) - k) for k, group in enumerate(groups) for p in group}
+    return {name: factor_of.get(id(parameter), 1.0) for name, parameter in model.named_parameters()}

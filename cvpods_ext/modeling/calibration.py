@@ -5,10 +5,13 @@ Shapes: R = RoIs in the batch, D = feature width, C = foreground classes; backgr
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Tensor, nn
 
 from cvpods_ext.modeling.layers import init_normal
+from cvpods_ext.structures import Batch
 
 
 class Calibration(nn.Module):
@@ -27,6 +30,33 @@ class Calibration(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(R, D) -> (R, C + 1) logits."""
         return self.cls_score(features)
+
+
+@runtime_checkable
+class FittedCalibration(Protocol):
+    """A calibration whose values are statistics of the logits over training data (`schedule.fit="statistics"`).
+
+    While `accumulating` is on, its forward pass gives the logits of the wrapped classifier to `accumulate`.
+    """
+
+    accumulating: bool
+
+    def accumulate(self, logits: Tensor) -> None:
+        """Take in (R, C + 1) logits."""
+        ...
+
+    def synchronize(self) -> None:
+        """Combine what the processes of a run accumulated; afterwards all hold the same values."""
+        ...
+
+
+@runtime_checkable
+class AccumulatesStatistics(Protocol):
+    """A model that can run just as far as the calibrations that are fitted."""
+
+    def accumulate_statistics(self, batch: Batch) -> None:
+        """Show the batch to every `FittedCalibration` that is accumulating."""
+        ...
 
 
 class DisAlign(Calibration):

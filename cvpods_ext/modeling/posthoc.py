@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.distributed as torch_dist
 from torch import Tensor, nn
 
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.modeling.calibration import Calibration, DisAlign
 from cvpods_ext.modeling.losses.base import ClassificationLoss, LossContext
 from cvpods_ext.modeling.losses.sigmoid import SigmoidLoss
+from cvpods_ext.runtime.dist import world_size
 
 
 class PostHocCalibration(Calibration):
@@ -115,9 +117,11 @@ class LogN(PostHocCalibration):
     """Standardises the logits of each class by their statistics over the training RoIs
     (https://arxiv.org/abs/2203.17020).
 
-    z'_c = (z_c - (mean_c - min_k mean_k)) / deviation_c for foreground. Until `observe` has seen logits it changes
+    z'_c = (z_c - (mean_c - min_k mean_k)) / deviation_c for foreground. Until logits are accumulated it changes
     nothing. The sums behind the moments are part of the state dict, and add up over processes.
     """
+
+    accumulating = False
 
     observed: Tensor
     total: Tensor
@@ -129,13 +133,26 @@ class LogN(PostHocCalibration):
         self.register_buffer("total", torch.zeros(num_classes, dtype=torch.float64))
         self.register_buffer("squares", torch.zeros(num_classes, dtype=torch.float64))
 
+    def forward(self, features: Tensor) -> Tensor:
+        """(R, D) -> (R, C + 1) logits; see `calibration.FittedCalibration`."""
+        logits = self.cls_score(features)
+        if self.accumulating:
+            self.accumulate(logits)
+        return logits if self.training else self.calibrate(logits.float())
+
     @torch.no_grad()
-    def observe(self, logits: Tensor) -> None:
+    def accumulate(self, logits: Tensor) -> None:
         """Add (R, C + 1) logits to the sums, in float64."""
         rows = logits[:, : len(self.total)].double()
         self.observed += len(rows)
         self.total += rows.sum(dim=0)
         self.squares += rows.square().sum(dim=0)
+
+    def synchronize(self) -> None:
+        """Add up the sums of all processes."""
+        for sums in (self.observed, self.total, self.squares):
+            if world_size() > 1:
+                torch_dist.all_reduce(sums)
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and variance (C,) of all logits seen, 0 and 1 if there were none."""

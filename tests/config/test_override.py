@@ -1,6 +1,15 @@
 import pytest
 
-from cvpods_ext.config import DatasetFiles, apply_overrides, changes, flatten, override
+from cvpods_ext.config import (
+    Cosine,
+    DatasetFiles,
+    MultiStep,
+    Polynomial,
+    apply_overrides,
+    changes,
+    flatten,
+    override,
+)
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.config.override import fingerprint
 from cvpods_ext.errors import ConfigError
@@ -22,7 +31,11 @@ def test_an_unknown_section_is_refused():
         ("schedule.iters=9k", "schedule.iters must be int like 180000, got str '9k'"),
         ("schedule.iters=True", "schedule.iters must be int"),
         ("data.sampler=rfs", "must be one of 'uniform', 'repeat_factor'"),
-        ("data.train_sizes=640", r"data.train_sizes must be tuple\[int, ...\] like \(640"),
+        ("data.train_sizes=wide", r"data.train_sizes must be tuple\[int, ...\] like \(640"),
+        ("schedule.decay=Sine", r"must be MultiStep\(drops\) or Cosine\(end\) or Polynomial\(power, end\) like Mul"),
+        ("schedule.decay=Cosine(start=1)", r"schedule.decay must be MultiStep\(drops\) or"),
+        ("schedule.decay=Cosine(end=2)", r"schedule.decay: end is a share of schedule.lr in \[0, 1\], got 2.0"),
+        ("schedule.decay=print(1)", "schedule.decay must be MultiStep"),
         ("model.pixel_mean=(1,2)", "model.pixel_mean must be tuple"),
         ("lr", "overrides look like schedule.lr=0.01"),
     ],
@@ -65,13 +78,65 @@ def test_a_data_set_of_ones_own_is_a_pair_of_paths():
     assert flatten(config)["data.train"] == {"annotations": "a.json", "images": "other", "names_may_leave": False}
 
 
-def test_milestones_follow_the_number_of_iterations():
-    assert DetectionConfig().schedule.milestones == (120_000, 160_000)
-    assert apply_overrides(DetectionConfig(), ["schedule.iters=90"]).schedule.milestones == (60, 80)
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("lr", "'schedule.lr'"),
+        ("schedule.drops", "'schedule.decay.drops'"),
+        ("iters", "'schedule.iters'"),
+        ("data.metrics", "'test.metrics'"),
+        ("channels", "'data.channels'"),
+        ("schedule.every", "'test.every'"),
+    ],
+)
+def test_an_unknown_key_suggests_the_keys_with_the_same_last_part(key, suggestion):
+    with pytest.raises(ConfigError, match=f"unknown config key '{key}': did you mean {suggestion}"):
+        apply_overrides(DetectionConfig(), [f"{key}=1"])
 
 
 @pytest.mark.parametrize(
-    "assignment", ["schedule.iters=0", "schedule.drops=(0.9, 0.5)", "schedule.images_per_device=3"]
+    ("assignment", "value"),
+    [("test.metrics=bbox", ("bbox",)), ("test.metrics=('bbox','segm')", ("bbox", "segm")), ("test.metrics=()", ())],
+)
+def test_a_bare_word_is_a_tuple_of_one(assignment, value):
+    assert apply_overrides(DetectionConfig(), [assignment]).test.metrics == value
+
+
+@pytest.mark.parametrize(
+    ("text", "decay"),
+    [
+        ("MultiStep(drops=(2/3, 8/9))", MultiStep(drops=(2 / 3, 8 / 9))),
+        ("MultiStep(drops=())", MultiStep(drops=())),
+        ("MultiStep(drops=(0.5,))", MultiStep(drops=(0.5,))),
+        ("Cosine(end=0.01)", Cosine(end=0.01)),
+        ("Polynomial(power=0.9, end=0.0)", Polynomial(power=0.9)),
+    ],
+)
+def test_a_decay_reads_and_writes_the_text_of_its_call(text, decay):
+    """So that what JSON and cards hold can be typed again."""
+    config = apply_overrides(DetectionConfig(), [f"schedule.decay={text}"])
+    assert config.schedule.decay == decay
+    assert flatten(config)["schedule.decay"] == text
+    assert str(decay) == text
+
+
+def test_parts_of_a_decay_are_changed_by_their_own_key():
+    base = DetectionConfig()
+    assert apply_overrides(base, ["schedule.decay=Cosine"]).schedule.decay == Cosine()
+    assert apply_overrides(base, ["schedule.decay.drops=(1/2, 3/4)"]).schedule.decay == MultiStep(drops=(0.5, 0.75))
+    cosine = override(base, schedule=dict(decay=Cosine()))
+    assert apply_overrides(cosine, ["schedule.decay.end=1/10"]).schedule.decay == Cosine(end=0.1)
+    assert changes(cosine, base) == {"schedule.decay": ("MultiStep(drops=(2/3, 8/9))", "Cosine(end=0.0)")}
+    assert set(cosine.written) == {"schedule.decay"}
+    assert fingerprint(cosine) != fingerprint(base)
+
+
+def test_the_task_is_part_of_what_is_written_down():
+    assert flatten(DetectionConfig())["task"] == "detection"
+
+
+@pytest.mark.parametrize(
+    "assignment", ["schedule.iters=0", "schedule.decay.drops=(0.9, 0.5)", "schedule.images_per_device=3"]
 )
 def test_impossible_schedules_are_refused(assignment):
     with pytest.raises(ConfigError, match="schedule"):

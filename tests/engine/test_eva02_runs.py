@@ -9,7 +9,7 @@ from processes import final_state, losses, train
 from tiny_experiment import make_data
 
 CONFIG = """
-from cvpods_ext.config import override
+from cvpods_ext.config import MultiStep, override
 from cvpods_ext.config.bases import MINI
 from cvpods_ext.config.schema import DatasetFiles
 
@@ -30,7 +30,7 @@ config = override(
     ),
     schedule=dict(
         iters=4,
-        drops=(0.5,),
+        decay=MultiStep(drops=(0.5,)),
         warmup_iters=2,
         lr=0.001,
         batch_size=8,

@@ -7,7 +7,7 @@ from tiny_experiment import make_data
 from cvpods_ext.config.experiment import load_experiment
 from cvpods_ext.data.detection_loader import training_batches
 from cvpods_ext.engine.checkpoint import CheckpointFolder
-from cvpods_ext.engine.fit_statistics import observe
+from cvpods_ext.engine.fit_statistics import fit_statistics
 from cvpods_ext.errors import ConfigError
 
 CONFIG = """
@@ -23,7 +23,7 @@ config = override(
         train_sizes=(64,),
     ),
     model=dict(init="none", init_skip=()),
-    schedule=dict(optimizer="none", iters=2, batch_size=4, images_per_device=2),
+    schedule=dict(fit="statistics", iters=2, batch_size=4, images_per_device=2),
 )
 """
 
@@ -87,7 +87,7 @@ def by_hand(experiment, weights):
 
 def test_the_moments_are_those_of_all_proposals_and_nothing_else_changes(write, trained):
     experiment = write(LOGN, f"model.init={trained}")
-    observe(experiment, torch.device("cpu"))
+    fit_statistics(experiment, torch.device("cpu"))
     state = torch.load(CheckpointFolder(experiment.output).weights())["model"]
     model = experiment.build_model()
     model.load_state_dict(state)
@@ -103,19 +103,19 @@ def test_the_moments_are_those_of_all_proposals_and_nothing_else_changes(write, 
 
 def test_a_pass_that_is_done_is_not_repeated_on_resume(write, trained):
     experiment = write(LOGN, f"model.init={trained}")
-    observe(experiment, torch.device("cpu"))
+    fit_statistics(experiment, torch.device("cpu"))
     path = CheckpointFolder(experiment.output).weights()
     written = path.stat().st_mtime_ns
-    observe(experiment, torch.device("cpu"), resume=True)
+    fit_statistics(experiment, torch.device("cpu"), resume=True)
     assert path.stat().st_mtime_ns == written
 
 
 def test_a_detector_without_statistics_to_fit_is_an_error(write, trained):
     experiment = write("LinearClassifier(cfg.model.box_features, classes)", f"model.init={trained}")
-    with pytest.raises(ConfigError, match=r"optimizer='none' fits the LogN .* choose sgd"):
-        observe(experiment, torch.device("cpu"))
+    with pytest.raises(ConfigError, match=r"fits a calibration such as LogN, and net\.py builds none"):
+        fit_statistics(experiment, torch.device("cpu"))
 
 
 def test_an_untrained_detector_is_an_error(write):
     with pytest.raises(ConfigError, match=r"name it in model\.init"):
-        observe(write(LOGN), torch.device("cpu"))
+        fit_statistics(write(LOGN), torch.device("cpu"))

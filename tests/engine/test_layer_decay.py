@@ -7,7 +7,7 @@ from shared import shared
 from torch import nn
 
 from cvpods_ext.config import Schedule
-from cvpods_ext.engine.optim import build_optimizer, layer_factors
+from cvpods_ext.engine.optim import build_optimizer, layer_factors, rate_factors
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.modeling.backbones.eva02 import eva02
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
@@ -44,27 +44,36 @@ def test_every_backbone_parameter_has_the_published_factor_and_decay(size, globa
     assert (optimizer.defaults["betas"], optimizer.defaults["eps"]) == ((0.9, 0.999), 1e-8)
 
 
+class Layered(nn.Module):
+    """Two layers that name themselves, and a norm behind them that belongs to neither."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.norm = nn.Linear(1, 1), nn.Linear(1, 1), nn.LayerNorm(1)
+
+    def layer_groups(self):
+        return [list(self.first.parameters()), list(self.second.parameters())]
+
+
 def test_factors_by_hand():
-    inner = nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(1, 1)])})
-    backbone = {
-        "patch_embed": nn.Linear(1, 1),
-        "blocks": nn.ModuleList([nn.Linear(1, 1), inner]),
-        "neck": nn.Linear(1, 1),
-    }
-    head = nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(1, 1)])})
-    model = nn.ModuleDict({"backbone": nn.ModuleDict(backbone), "head": head})
+    model = nn.ModuleDict({"trunk": Layered(), "blocks": nn.ModuleList([nn.Linear(1, 1)])})
     factors = {name.removesuffix(".weight"): f for name, f in layer_factors(model, 0.5).items() if "bias" not in name}
-    assert factors == {
-        "backbone.patch_embed": 0.125,
-        "backbone.blocks.0": 0.25,
-        "backbone.blocks.1.blocks.0": 0.5,
-        "backbone.neck": 1.0,
-        "head.blocks.0": 1.0,
-    }
+    assert factors == {"trunk.first": 0.25, "trunk.second": 0.5, "trunk.norm": 1.0, "blocks.0": 1.0}
 
 
-def test_a_backbone_without_blocks_is_refused_unless_there_is_no_decay():
-    model = nn.ModuleDict({"backbone": nn.Linear(1, 1)})
-    with pytest.raises(ConfigError, match=r"schedule\.layer_decay=0\.7 needs a transformer backbone"):
+def test_layer_decay_and_multipliers_are_combined():
+    model = nn.ModuleDict({"trunk": Layered()})
+    schedule = Schedule(layer_decay=0.5, lr_multipliers=((r"trunk\..*", 0.1),))
+    assert rate_factors(model, schedule)["trunk.first.weight"] == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize(
+    ("parts", "found"),
+    [({"stages": nn.ModuleDict({"blocks": nn.Linear(1, 1)})}, "none"), ({"a": Layered(), "b": Layered()}, "2")],
+    ids=["a staged transformer", "two backbones"],
+)
+def test_layer_decay_needs_one_backbone_that_names_its_layers(parts, found):
+    model = nn.ModuleDict(parts)
+    with pytest.raises(ConfigError, match=rf"schedule\.layer_decay=0\.7 needs one backbone .* has {found}"):
         layer_factors(model, 0.7)
     assert set(layer_factors(model, 1.0).values()) == {1.0}

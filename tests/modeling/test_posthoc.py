@@ -125,7 +125,7 @@ def test_logn_standardises_by_the_moments_of_all_batches():
     )
     calibration = posthoc.LogN(Fixed(), 3)
     for part in rows.split([1, 299, 0, 700]):
-        calibration.observe(part)
+        calibration.accumulate(part)
     foreground = rows[:, :3].numpy()
     mean, deviation = foreground.mean(axis=0), foreground.std(axis=0)
     expected = (LOGITS.numpy()[:, :3] - (mean - mean.min())) / deviation
@@ -140,7 +140,7 @@ def test_logn_changes_nothing_before_it_has_seen_logits():
 
 def test_logn_survives_saving():
     calibration, again = posthoc.LogN(Fixed(), 3), posthoc.LogN(Fixed(), 3)
-    calibration.observe(torch.randn(50, 4))
+    calibration.accumulate(torch.randn(50, 4))
     again.load_state_dict(calibration.state_dict())
     assert torch.equal(calibrated(calibration), calibrated(again))
 

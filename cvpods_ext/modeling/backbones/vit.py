@@ -128,6 +128,11 @@ class ViT(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Patches and positions, then each block (BEiT, https://arxiv.org/abs/2106.08254, appendix)."""
+        first = [*self.parameters(recurse=False), *self.patch_embed.parameters()]
+        return [first, *(list(block.parameters()) for block in self.blocks)]
+
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """The square of the model; DataError for a larger image, which its position tables do not cover."""
         if max(height, width) > self.image_side:

@@ -67,7 +67,7 @@ class BoxStage:
         classes = rois.labels if logits is None else self._best_or_true(logits, rois.labels)
         return losses, self.coder.decode(own_deltas(deltas.detach(), classes), rois.boxes)
 
-    def read(self, features: Sequence[Tensor], boxes: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    def classify(self, features: Sequence[Tensor], boxes: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes (R, 4) of images (R,) -> pooled features (R, D) and class scores (R, C)."""
         pooled = self.head(features, boxes, image)
         return pooled, self.loss.scores(self.predictor(pooled).float())

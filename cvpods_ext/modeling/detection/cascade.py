@@ -13,7 +13,7 @@ from cvpods_ext.modeling.detection.anchor_matching import GroundTruth
 from cvpods_ext.modeling.detection.box_stage import BoxStage
 from cvpods_ext.modeling.detection.mask_head import MaskHead
 from cvpods_ext.modeling.detection.postprocess import RawDetections, Selection
-from cvpods_ext.modeling.detection.roi_heads import mask_branch_loss, select_per_image, with_masks
+from cvpods_ext.modeling.detection.roi_heads import ScoredBoxes, mask_branch_loss, select_per_image, with_masks
 from cvpods_ext.modeling.detection.roi_sampling import RoISampler, relabel
 from cvpods_ext.modeling.detection.rpn import Proposals
 from cvpods_ext.modeling.layers import trains
@@ -89,17 +89,21 @@ class CascadeRoIHeads(nn.Module):
 
     def detect(self, features: Sequence[Tensor], proposals: Proposals, limits: Tensor) -> list[RawDetections]:
         """Detections per image, in the pixels of the network's input; masks only for the final boxes."""
+        scored = self.score(features, proposals, limits)
+        found = select_per_image(self.stages[-1], scored, limits, self.selection)
+        if self.mask_head is not None:
+            found = with_masks(self.mask_head, features, found, self.selection)
+        return found
+
+    def score(self, features: Sequence[Tensor], proposals: Proposals, limits: Tensor) -> ScoredBoxes:
+        """The boxes that reach the last stage, with the mean of the class scores of all stages."""
         image, column = proposals.valid.nonzero(as_tuple=True)
         boxes = proposals.boxes[image, column]
-        pooled, total = self.stages[0].read(features, boxes, image)
+        pooled, total = self.stages[0].classify(features, boxes, image)
         scores = total
         for previous, stage in zip(self.stages, self.stages[1:], strict=False):
             boxes = previous.decode(pooled, boxes, scores.argmax(dim=1))
             boxes = box_ops.clip_to(boxes, limits[image])
-            pooled, scores = stage.read(features, boxes, image)
+            pooled, scores = stage.classify(features, boxes, image)
             total = total + scores
-        average = total * (1 / len(self.stages))
-        found = select_per_image(self.stages[-1], pooled, boxes, average, image, limits, self.selection)
-        if self.mask_head is not None:
-            found = with_masks(self.mask_head, features, found, self.selection)
-        return found
+        return ScoredBoxes(boxes, image, pooled, total * (1 / len(self.stages)))

@@ -79,6 +79,16 @@ class RCNN(nn.Module):
             proposals, _ = self.proposal_generator(features, limits)
             return self.roi_heads.detect(features, proposals, limits)
 
+    @torch.no_grad()
+    def accumulate_statistics(self, batch: Batch) -> None:
+        """Score all proposals, for calibrations that are fitted to their logits; nothing is selected."""
+        images, limits = self.preprocess(batch.images)
+        features = self.backbone(images)
+        with self._precision_of_heads(images.device):
+            features = self._for_heads(features)
+            proposals, _ = self.proposal_generator(features, limits)
+            self.roi_heads.score(features, proposals, limits)
+
     def _precision_of_heads(self, device: torch.device) -> AbstractContextManager[object]:
         return torch.autocast(device.type, enabled=False) if self.float32_heads else nullcontext()
 

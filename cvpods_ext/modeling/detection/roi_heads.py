@@ -6,6 +6,7 @@ Shapes: N = images, R = RoIs of the batch, D = feature width, C = foreground cla
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,15 @@ from cvpods_ext.modeling.detection.roi_sampling import RoIs, RoISampler, mask_ta
 from cvpods_ext.modeling.detection.rpn import Proposals
 from cvpods_ext.modeling.layers import to_device, trains
 from cvpods_ext.structures import Targets
+
+
+class ScoredBoxes(NamedTuple):
+    """Boxes (R, 4) of images (R,) before the last refinement, their features (R, D) and class scores (R, C)."""
+
+    boxes: Tensor
+    image: Tensor
+    pooled: Tensor
+    scores: Tensor
 
 
 class RoIHeads(nn.Module):
@@ -54,35 +64,30 @@ class RoIHeads(nn.Module):
             losses["loss_mask"] = mask_branch_loss(self.mask_head, features, rois, targets, self.sampler.num_classes)
         return losses
 
-    def detect(self, features: Sequence[Tensor], proposals: Proposals, limits: Tensor) -> list[RawDetections]:
-        """Detections per image, in the pixels of the network's input; masks only for the final boxes."""
+    def score(self, features: Sequence[Tensor], proposals: Proposals, limits: Tensor) -> ScoredBoxes:
+        """Class scores of the proposals of all images."""
         image, column = proposals.valid.nonzero(as_tuple=True)
         boxes = proposals.boxes[image, column]
-        pooled, scores = self.stage.read(features, boxes, image)
-        found = select_per_image(self.stage, pooled, boxes, scores, image, limits, self.selection)
+        return ScoredBoxes(boxes, image, *self.stage.classify(features, boxes, image))
+
+    def detect(self, features: Sequence[Tensor], proposals: Proposals, limits: Tensor) -> list[RawDetections]:
+        """Detections per image, in the pixels of the network's input; masks only for the final boxes."""
+        found = select_per_image(self.stage, self.score(features, proposals, limits), limits, self.selection)
         if self.mask_head is not None:
             found = with_masks(self.mask_head, features, found, self.selection)
         return found
 
 
-def select_per_image(
-    stage: BoxStage,
-    pooled: Tensor,
-    boxes: Tensor,
-    scores: Tensor,
-    image: Tensor,
-    limits: Tensor,
-    selection: Selection,
-) -> list[RawDetections]:
-    """Detections of each image from the RoIs of the batch: (R, D), (R, 4), (R, C), (R,), image limits (N, 4)."""
+def select_per_image(stage: BoxStage, scored: ScoredBoxes, limits: Tensor, selection: Selection) -> list[RawDetections]:
+    """Detections of each image from the boxes of the batch, refined by `stage`; image limits (N, 4)."""
     found = []
     for i in range(len(limits)):
-        mine = (image == i).nonzero()[:, 0]
+        mine = (scored.image == i).nonzero()[:, 0]
 
         def decode(rows: Tensor, classes: Tensor, mine: Tensor = mine) -> Tensor:
-            return stage.decode(pooled[mine[rows]], boxes[mine[rows]], classes)
+            return stage.decode(scored.pooled[mine[rows]], scored.boxes[mine[rows]], classes)
 
-        found.append(select(scores[mine], decode, limits[i], selection))
+        found.append(select(scored.scores[mine], decode, limits[i], selection))
     return found
 
 

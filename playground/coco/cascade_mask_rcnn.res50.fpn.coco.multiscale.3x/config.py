@@ -8,8 +8,8 @@ Source:    MODEL_ZOO.md of detectron2, cascade_mask_rcnn_R_50_FPN_3x, 144998488
            (100 detections per image, threshold 0.05, NMS 0.5)
 """
 
-from cvpods_ext.config import override
+from cvpods_ext.config import MultiStep, override
 from cvpods_ext.config.bases import CASCADE
 from cvpods_ext.config.bases import RCNN_COCO as BASE
 
-config = override(BASE, model=CASCADE, schedule=dict(iters=270_000, drops=(7 / 9, 25 / 27)))
+config = override(BASE, model=CASCADE, schedule=dict(iters=270_000, decay=MultiStep(drops=(7 / 9, 25 / 27))))

@@ -14,4 +14,5 @@ from cvpods_ext.config.bases_eva02 import EVA02_LVIS1 as BASE
 config = override(
     BASE,
     model=dict(init="experiment:cascade_mask_rcnn.eva02_B.sfp.lvisv1.lsj1024.rfs.softmax.50k", score_threshold=0.0001),
+    schedule=dict(fit="none"),
 )

@@ -10,7 +10,7 @@ Source:    README of EVA-02's detection code (EMA, linear Soft-NMS, maskness, 10
 Note:      1000 detections per image: not comparable with rows of 300
 """
 
-from cvpods_ext.config import override
+from cvpods_ext.config import MultiStep, override
 from cvpods_ext.config.bases_eva02 import EVA02_L_LVIS1 as BASE
 
 config = override(
@@ -25,7 +25,7 @@ config = override(
     ),
     schedule=dict(
         iters=70_000,
-        drops=(),  # constant after the warm-up
+        decay=MultiStep(drops=()),  # constant after the warm-up
         warmup_iters=700,
         lr=4e-5,
         batch_size=64,

@@ -11,4 +11,6 @@ Note:      building the network reads the training json once, for the centres of
 from cvpods_ext.config import override
 from cvpods_ext.config.bases import MASK_RCNN_LVIS1 as BASE
 
-config = override(BASE, model=dict(init="experiment:mask_rcnn.res50.fpn.lvisv1.multiscale.1x"))
+config = override(
+    BASE, model=dict(init="experiment:mask_rcnn.res50.fpn.lvisv1.multiscale.1x"), schedule=dict(fit="none")
+)

@@ -12,5 +12,5 @@ from cvpods_ext.config.bases import MASK_RCNN_LVIS1 as BASE
 config = override(
     BASE,
     model=dict(init="experiment:mask_rcnn.res50.fpn.lvisv1.multiscale.1x"),
-    schedule=dict(optimizer="none", iters=6_261),  # 100,170 images once
+    schedule=dict(fit="statistics", iters=6_261),  # 100,170 images once
 )

@@ -6,7 +6,7 @@ Cost:      800 iterations of 8 images at 128 px, minutes on two CPU cores
 Note:      from scratch; `python benchmarks/eva02_mini.py` pre-trains it on hidden patches first, as EVA-02 is
 """
 
-from cvpods_ext.config import override
+from cvpods_ext.config import MultiStep, override
 from cvpods_ext.config.bases import MINI as BASE
 
 config = override(
@@ -27,7 +27,7 @@ config = override(
     ),
     schedule=dict(
         iters=800,
-        drops=(0.8, 0.9),
+        decay=MultiStep(drops=(0.8, 0.9)),
         warmup_iters=80,
         lr=0.001,
         optimizer="adamw",

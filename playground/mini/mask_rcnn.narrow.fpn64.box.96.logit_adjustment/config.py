@@ -9,4 +9,4 @@ Cost:      no training, one test
 from cvpods_ext.config import override
 from cvpods_ext.config.bases import MINI as BASE
 
-config = override(BASE, model=dict(init="experiment:mask_rcnn.narrow.fpn64.box.96.plain"))
+config = override(BASE, model=dict(init="experiment:mask_rcnn.narrow.fpn64.box.96.plain"), schedule=dict(fit="none"))

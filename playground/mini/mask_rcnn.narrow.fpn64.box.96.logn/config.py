@@ -11,5 +11,5 @@ from cvpods_ext.config.bases import MINI as BASE
 config = override(
     BASE,
     model=dict(init="experiment:mask_rcnn.narrow.fpn64.box.96.plain", init_skip=()),
-    schedule=dict(optimizer="none", iters=100),
+    schedule=dict(fit="statistics", iters=100),
 )
