@@ -8,7 +8,7 @@ from cvpods_ext.evaluation.results import Results
 from cvpods_ext.report import playground
 
 CONFIG = """
-from cvpods_ext.config import override
+from cvpods_ext.config import MultiStep, override
 from cvpods_ext.config.bases import MASK_RCNN_LVIS1 as BASE
 config = override(BASE{changes})
 """
@@ -37,7 +37,7 @@ def root(tmp_path):
     write(
         tmp_path,
         OTHER,
-        changes=', data=dict(sampler="repeat_factor"), schedule=dict(drops=(7 / 9, 25 / 27))',
+        changes=', data=dict(sampler="repeat_factor"), schedule=dict(decay=MultiStep(drops=(7 / 9, 25 / 27)))',
         parts=", classifier=classifier, classification_loss=Loss(counts)",
         beside="    nn.init.constant_(classifier.bias, -2.0)\n",
     )
@@ -52,7 +52,8 @@ def test_a_row_says_what_the_network_and_the_config_change(root):
     what = row_of(playground.render(root), OTHER)[1]
     assert what == (
         "classifier: Linear(1024, num_classes); classification_loss: Loss(image_counts); "
-        "and: nn.init.constant_(classifier.bias, -2.0); data.sampler=repeat_factor; schedule.drops=0.7778, 0.9259"
+        "and: nn.init.constant_(classifier.bias, -2.0); data.sampler=repeat_factor; "
+        "schedule.decay=MultiStep(drops=(7/9, 25/27))"
     )
 
 

@@ -27,7 +27,7 @@ from cvpods_ext.structures.segmentation import LabelMap
 from cvpods_ext.tasks.segmentation import TASK
 
 CONFIG = """
-from cvpods_ext.config import override
+from cvpods_ext.config import MultiStep, override
 from cvpods_ext.config.segmentation import LabelMapFiles, SegmentationConfig
 
 config = override(
@@ -44,7 +44,10 @@ config = override(
     ),
     model=dict(channels=16, auxiliary_channels=16, test_short=40, test_long=160, test_stride=21),
     schedule=dict(
-        iters=60, drops=(), warmup_iters=2, batch_size=4, images_per_device=2, lr=1e-2, optimizer="adamw", clip_norm=1.0
+        iters=60,
+        decay=MultiStep(drops=()),
+        warmup_iters=2,
+        batch_size=4, images_per_device=2, lr=1e-2, optimizer="adamw", clip_norm=1.0
     ),
     test=dict(metrics=("sem_seg", "boundary"), resamples=50, pictures=2, every=30),
     keep_best="sem_seg/mIoU",
