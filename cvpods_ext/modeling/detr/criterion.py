@@ -109,10 +109,10 @@ class Criterion(nn.Module):
         ours, theirs = boxes[at].float(), objects.boxes[pairs.image, pairs.object]
         distance = F.l1_loss(ours, theirs, reduction="none").sum(dim=1)
         overlap = generalized_iou(to_corners(ours), to_corners(theirs))
-        # a product, since scattered additions differ from run to run on a GPU
-        member = F.one_hot(pairs.prediction, len(logits)).to(distance.dtype)
-        summed = torch.stack((distance, 1 - overlap)) @ member
-        return Costs(torch.stack(classification) / count, summed[0] / count, summed[1] / count)
+        # products, since scattered additions differ from run to run on a GPU
+        member = F.one_hot(pairs.prediction, len(logits))
+        box, giou = ((values[:, None] * member).sum(dim=0) for values in (distance, 1 - overlap))
+        return Costs(torch.stack(classification) / count, box / count, giou / count)
 
 
 def denoising_pairs(denoising: Denoising, counts: Sequence[int], layers: int, device: torch.device) -> Pairs:

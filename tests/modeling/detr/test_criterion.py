@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from cvpods_ext.modeling.detr import criterion
 from cvpods_ext.modeling.detr.criterion import Criterion, denoising_pairs
 from cvpods_ext.modeling.detr.denoising import DenoisingSettings, make_denoising
 from cvpods_ext.modeling.detr.losses import SigmoidFocal
@@ -47,6 +48,17 @@ def test_losses_are_means_over_the_objects_of_the_batch():
     predictions = Predictions(far_logits(2, 2, 2), boxes.expand(2, 2, 2, 4))
     losses = Criterion(SigmoidFocal())(predictions, *nothing_denoised(1, 2), objects, [])
     assert losses["loss_bbox"].item() == pytest.approx(5 * 0.03, rel=1e-4)
+
+
+def test_the_number_of_objects_is_the_mean_over_all_processes(monkeypatch):
+    """Another process has five objects more: each of two counts (1 + 6) / 2."""
+    predictions = Predictions(far_logits(2, 1, 2), torch.full((2, 1, 2, 4), 0.5))
+    objects = Objects(torch.tensor([[2]]), torch.tensor([[[0.5, 0.6, 0.5, 0.5]]]), (1,))
+    alone = Criterion(SigmoidFocal())(predictions, *nothing_denoised(1, 1), objects, [])
+    monkeypatch.setattr(criterion, "mean_over_processes", lambda count: (count + count + 5) / 2)
+    shared = Criterion(SigmoidFocal())(predictions, *nothing_denoised(1, 1), objects, [])
+    for name in ("loss_class", "loss_bbox", "loss_giou", "loss_class_enc"):
+        assert shared[name].item() == pytest.approx(alone[name].item() / 3.5)
 
 
 def test_without_objects_only_classification_costs():

@@ -120,3 +120,27 @@ def test_a_few_steps_lower_the_loss():
         loss.backward()
         optimizer.step()
     assert sum(values[-2:]) < 0.8 * sum(values[:2])
+
+
+def test_mixed_precision_keeps_boxes_and_losses_in_full():
+    model = tiny_dino().train()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(tiny_batch([2, 1]))
+    assert all(value.dtype == torch.float32 and value.isfinite() for value in losses.values())
+    total(losses).backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model.eval().detect(tiny_batch([1]))[0]
+    assert found.boxes.dtype == found.scores.dtype == torch.float32
+
+
+def test_two_batches_at_once_have_the_gradients_of_both():
+    """Nothing of a forward pass stays in the model: parts of an accumulated batch do not disturb each other."""
+    model = tiny_dino().train()
+    gradients = []
+    for order in ((0, 1), (1, 0)):
+        model.zero_grad()
+        for part in order:
+            torch.manual_seed(part)
+            total(model(tiny_batch([2, 1], seed=part))).backward()
+        gradients.append(model.transformer.level_embeds.grad)
+    assert torch.allclose(*gradients, atol=1e-5)

@@ -5,6 +5,8 @@ import json
 
 import pytest
 import torch
+from dino_parity import DinoGolden
+from safetensors.torch import load_file
 from shared import shared
 
 from cvpods_ext.config.detection import Detector
@@ -13,6 +15,8 @@ from cvpods_ext.modeling.backbones.eva02 import eva02
 from cvpods_ext.modeling.backbones.resnet import resnet
 from cvpods_ext.modeling.detr.build import dino
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
+from cvpods_ext.modeling.weights.load import load_into
+from cvpods_ext.modeling.weights.reader import read
 
 EVERY_THIRD = tuple(range(2, 24, 3))
 EVA02 = {
@@ -73,3 +77,15 @@ def test_a_resnet_has_one_level_behind_its_last():
     assert "neck.extra_convs.0.conv.weight" in names
     assert tuple(model.neck.extra_convs[0].conv.weight.shape) == (256, 2048, 3, 3)
     assert len(names) == 4 * 4
+
+
+def test_a_file_in_published_names_loads_with_nothing_missing_or_left_over():
+    folder = shared("golden/dino_tiny")
+    model = DinoGolden(folder).model()
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    report = load_into(model, read(folder / "weights.safetensors"), source="weights.safetensors")
+    assert report.is_complete, report.summary()
+    assert not report.reshaped
+    recorded = load_file(folder / "weights.safetensors")
+    assert all(torch.equal(value, recorded[name].float()) for name, value in model.state_dict().items())
