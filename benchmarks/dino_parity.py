@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,15 @@ from parity import Row, compare, gradient_row, write_table
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cvpods_ext.config.detection import Detector
+from cvpods_ext.config.detection import QueryDetector
 from cvpods_ext.modeling.backbones.eva02 import Size, eva02_of
 from cvpods_ext.modeling.backbones.resnet import ResNet, Stage
 from cvpods_ext.modeling.detection.postprocess import finish
 from cvpods_ext.modeling.detr.build import dino
-from cvpods_ext.modeling.detr.denoising import DenoisingSettings, Noise, draw_noise
+from cvpods_ext.modeling.detr.denoising import Noise, draw_noise
 from cvpods_ext.modeling.detr.matcher import Predictions, solve
 from cvpods_ext.modeling.detr.model import DINO
 from cvpods_ext.modeling.detr.queries import anchor_logits, refine
-from cvpods_ext.modeling.detr.transformer import Dimensions
 from cvpods_ext.modeling.images import normalize_and_pad
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
 from cvpods_ext.structures import Batch, Targets
@@ -54,20 +54,19 @@ class DinoGolden:
         self.inputs, self.forward, self.train = (np.load(folder / f"{n}.npz") for n in ("inputs", "forward", "train"))
         self.grad_norms = json.loads((folder / "grad_norms.json").read_text())
 
-    def model(self, denoising: DenoisingSettings | None = None) -> DINO:
-        """The tiny detector with the recorded weights."""
-        model = dino(
-            Detector(
-                pixel_mean=(123.675, 116.28, 103.53),
-                pixel_std=(58.395, 57.12, 57.375),
-                score_threshold=0.0,
-                detections_per_image=100,
-            ),
-            num_classes=20,
-            backbone=self.backbone(),
-            dimensions=Dimensions(width=WIDTH, hidden=128, encoder_layers=2, decoder_layers=2, queries=50),
-            denoising=denoising or DenoisingSettings(),
+    def model(self, case: str = "") -> DINO:
+        """The tiny detector with the recorded weights; it makes the draws of a training `case`."""
+        number = self.meta["train_cases"][case]["dn_number_argument"] if case else 0
+        settings = QueryDetector(
+            width=WIDTH,
+            hidden=128,
+            encoder_layers=2,
+            decoder_layers=2,
+            queries=50,
+            detections_per_image=100,
+            denoising_number=number,
         )
+        model = dino(settings, num_classes=20, backbone=self.backbone(), draw=partial(self.replay, case))
         model.load_state_dict(load_file(self.folder / "weights.safetensors"))
         return model
 
@@ -90,21 +89,17 @@ class DinoGolden:
             images.append(image)
         return Batch(images, targets)
 
-    def denoising(self, case: str) -> DenoisingSettings:
+    def replay(self, case: str, rows: int, num_classes: int, device: torch.device) -> Noise:
         """The recorded draws, which the reference makes only for the rows that get a new label."""
-
-        def replay(rows: int, num_classes: int, device: torch.device) -> Noise:
-            if not rows:
-                return draw_noise(0, num_classes, device)
-            chance, labels, signs, shares = (
-                torch.from_numpy(self.train[f"{case}_draw{i}_{name}"])
-                for i, name in enumerate(("label_p", "new_label", "sign01", "box_part"))
-            )
-            every = torch.zeros(rows, dtype=torch.int64)
-            every[chance < 0.25] = labels
-            return Noise(chance, every, signs * 2.0 - 1.0, shares)
-
-        return DenoisingSettings(number=self.meta["train_cases"][case]["dn_number_argument"], draw=replay)
+        if not rows:
+            return draw_noise(rows, num_classes, device)
+        chance, labels, signs, shares = (
+            torch.from_numpy(self.train[f"{case}_draw{i}_{name}"])
+            for i, name in enumerate(("label_p", "new_label", "sign01", "box_part"))
+        )
+        every = torch.zeros(rows, dtype=torch.int64)
+        every[chance < 0.25] = labels
+        return Noise(chance, every, signs * 2.0 - 1.0, shares)
 
 
 @torch.no_grad()
@@ -198,7 +193,7 @@ def _decoder_tensors(model: DINO, recorder: Recorder) -> Iterator[tuple[str, Ten
 
 def train_rows(golden: DinoGolden, case: str) -> Iterator[Row]:
     """One recorded training step: denoising queries, predictions, assignment, losses, gradients."""
-    model, batch = golden.model(golden.denoising(case)).train(), golden.batch(case)
+    model, batch = golden.model(case).train(), golden.batch(case)
     recorder = Recorder(model)
     losses = model(batch)
     yield from _train_tensor_rows(golden, case, dict(_train_tensors(model, recorder)))

@@ -19,8 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cvpods_ext.config import override
-from cvpods_ext.config.detection import DetectionConfig, Detector
+from cvpods_ext.config.detection import Detector
 from cvpods_ext.modeling.detection.box_stage import BoxStage
 from cvpods_ext.modeling.detection.mask_head import MaskHead
 from cvpods_ext.modeling.detection.postprocess import RawDetections, finish
@@ -122,7 +121,7 @@ class Golden:
             nms_threshold=0.5,
             detections_per_image=50,
         )
-        return override(DetectionConfig(), model=common | changes).model
+        return Detector(**common | changes)
 
     def batch(self, masks: str = "polygon") -> Batch:
         """Both images; `masks` is polygon, bitmask, or polygon_second_image_empty."""

@@ -76,6 +76,7 @@ def build(small: bool, num_classes: int) -> RCNN:
     """The model; random frozen norms would let activations explode, so the residual branches are damped."""
     torch.manual_seed(0)
     if small:
+        assert isinstance(MINI.model, Detector)
         settings = replace(MINI.model, pixel_mean=Detector().pixel_mean, pixel_std=Detector().pixel_std)
         return mask_rcnn_fpn(settings, num_classes=num_classes, backbone=narrow_resnet_fpn())
     model = mask_rcnn_fpn(Detector(), num_classes=num_classes, backbone=resnet_fpn(50))

@@ -28,12 +28,63 @@ class DetectionData(Data):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Detector(Model):
+class DetectionModel(Model):
+    """What counts as a detection of any detector; each kind of detector has a subclass with its sizes."""
+
+    # The fields that decide detections, which results and predictions are kept with.
+    decisive: ClassVar[tuple[str, ...]] = ("score_threshold", "detections_per_image")
+
+    score_threshold: float = 0.0001  # a detection scores strictly more
+    detections_per_image: int = 300  # the best over all classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryDetector(DetectionModel):
+    """DINO: the sizes of its transformer and of its denoising part, which are those of all published models.
+
+    The backbone and the loss are in net.py.
+    """
+
+    score_threshold: float = 0.0
+    width: int = 256
+    heads: int = 8
+    hidden: int = 2048  # of the feed-forward layers
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    levels: int = 4
+    points: int = 4  # that a head looks at on each level
+    queries: int = 900
+    denoising_number: int = 100  # about so many positives and as many negatives per image; 0 is no denoising
+    label_noise: float = 0.5  # a label is drawn anew with half of this probability
+    box_noise: float = 1.0  # the largest shift of a positive's corner, in half sides
+
+    def __post_init__(self) -> None:
+        sizes = ("width", "heads", "hidden", "encoder_layers", "decoder_layers", "levels", "points", "queries")
+        for name in (*sizes, "detections_per_image"):
+            if (count := getattr(self, name)) < 1:
+                raise ConfigError(f"model.{name} must be at least 1, got {count}")
+        if self.width % 32 or self.width % self.heads:
+            raise ConfigError(
+                f"model.width={self.width} must be a multiple of 32, the groups of its norms, and of "
+                f"model.heads={self.heads}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detector(DetectionModel):
     """A two-stage detector: the sizes of what follows its backbone, and what counts as a detection.
 
     The defaults are those of Mask R-CNN on a ResNet pyramid as published. The backbone, the classifier and the loss are
     in net.py. Pairs are (training, test); convolutions are 3x3.
     """
+
+    decisive: ClassVar[tuple[str, ...]] = (
+        *DetectionModel.decisive,
+        "detections_per_class",
+        "nms_threshold",
+        "suppression",
+        "maskness_threshold",
+    )
 
     pixel_mean: tuple[float, float, float] = (103.53, 116.28, 123.675)  # in the order of data.channels
     pixel_std: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -59,7 +110,6 @@ class Detector(Model):
     head_norm: Literal["", "BN", "GN", "LN"] = ""  # behind each convolution of the box and mask head
 
     # Detections
-    score_threshold: float = 0.0001  # a detection scores strictly more
     suppression: Literal["hard", "linear", "gaussian"] = "hard"  # hard NMS, or the decay of Soft-NMS
     nms_threshold: float = 0.5  # IoU from which hard NMS removes and linear Soft-NMS decays
     detections_per_image: int = 300  # the best over all classes; 0 is no limit
@@ -103,7 +153,7 @@ class DetectionConfig(Config):
     task: ClassVar[str] = "detection"
 
     data: DetectionData = field(default_factory=DetectionData)
-    model: Detector = field(default_factory=Detector)
+    model: DetectionModel = field(default_factory=Detector)
     test: DetectionTest = field(default_factory=DetectionTest)
 
     def protocol(self) -> str:
@@ -136,12 +186,13 @@ def contradictions(config: DetectionConfig, protocol: Protocol) -> dict[str, str
     if protocol.per_image is not None and test.max_detections != protocol.per_image:
         found["test.max_detections"] = f"{protocol.title} counts {protocol.per_image} of an image"
     kept = test.max_detections if protocol.per_image is not None else protocol.kept_by_nms
-    if protocol.per_image is None and model.suppression != "hard":
+    if protocol.per_image is None and isinstance(model, Detector) and model.suppression != "hard":
         kept = 0
         if model.detections_per_image:
             found["model.detections_per_image"] = f"{protocol.title} has no limit per image, nor has Soft-NMS"
     if 0 < model.detections_per_image < kept:
         found["model.detections_per_image"] = f"published models give {kept}"
-    if 0 < model.detections_per_class < (protocol.per_category or protocol.per_image or 0):
+    per_class = model.detections_per_class if isinstance(model, Detector) else 0
+    if 0 < per_class < (protocol.per_category or protocol.per_image or 0):
         found["model.detections_per_class"] = f"{protocol.title} may count more of one category"
     return found

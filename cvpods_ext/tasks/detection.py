@@ -125,11 +125,7 @@ class Detection(Task):
         """What counts as a detection, and the size that images are tested at."""
         config = detection_config(experiment)
         return {
-            "score_threshold": config.model.score_threshold,
-            "nms_threshold": config.model.nms_threshold,
-            "detections_per_image": config.model.detections_per_image,
-            "suppression": config.model.suppression,
-            "maskness_threshold": config.model.maskness_threshold,
+            **{name: getattr(config.model, name) for name in config.model.decisive},
             "test_size": config.data.test_size,
             "test_max_size": config.data.test_max_size,
         }

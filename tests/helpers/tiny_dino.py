@@ -4,13 +4,11 @@ from collections.abc import Sequence
 
 import torch
 
-from cvpods_ext.config.detection import Detector
+from cvpods_ext.config.detection import QueryDetector
 from cvpods_ext.modeling.backbones.resnet import ResNet, Stage
 from cvpods_ext.modeling.detr.build import dino
-from cvpods_ext.modeling.detr.denoising import DenoisingSettings
 from cvpods_ext.modeling.detr.losses import QueryLoss
 from cvpods_ext.modeling.detr.model import DINO
-from cvpods_ext.modeling.detr.transformer import Dimensions
 from cvpods_ext.structures import Batch, Targets
 
 NUM_CLASSES = 7
@@ -19,16 +17,11 @@ NUM_CLASSES = 7
 def tiny_dino(*, queries: int = 12, loss: QueryLoss | None = None, seed: int = 0) -> DINO:
     torch.manual_seed(seed)
     stages = [Stage(1, 8 * 2**i, 4 * 2**i) for i in range(4)]
-    return dino(
-        Detector(pixel_mean=(120.0, 120.0, 120.0), pixel_std=(60.0, 60.0, 60.0), score_threshold=0.0),
-        num_classes=NUM_CLASSES,
-        backbone=ResNet(stages, stem_channels=8, freeze_at=0),
-        dimensions=Dimensions(
-            width=32, heads=4, hidden=48, encoder_layers=1, decoder_layers=3, queries=queries, points=2
-        ),
-        denoising=DenoisingSettings(number=4),
-        classification_loss=loss,
+    settings = QueryDetector(
+        width=32, heads=4, hidden=48, encoder_layers=1, decoder_layers=3, points=2, queries=queries, denoising_number=4
     )
+    backbone = ResNet(stages, stem_channels=8, freeze_at=0)
+    return dino(settings, num_classes=NUM_CLASSES, backbone=backbone, classification_loss=loss)
 
 
 def tiny_batch(objects: Sequence[int], seed: int = 0) -> Batch:

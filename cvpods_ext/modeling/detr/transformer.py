@@ -21,16 +21,16 @@ from cvpods_ext.modeling.detr.queries import Proposals, anchor_logits, best_toke
 
 @dataclass(frozen=True, kw_only=True)
 class Dimensions:
-    """How large the transformer is; the values are those of all published models."""
+    """How large the transformer is; see `config.detection.QueryDetector` for the published values."""
 
-    width: int = 256
-    heads: int = 8
-    hidden: int = 2048
-    encoder_layers: int = 6
-    decoder_layers: int = 6
-    levels: int = 4
-    points: int = 4
-    queries: int = 900
+    width: int
+    heads: int
+    hidden: int  # of the feed-forward layers
+    encoder_layers: int
+    decoder_layers: int
+    levels: int
+    points: int  # that a head looks at on each level
+    queries: int
 
 
 class MLP(nn.Module):

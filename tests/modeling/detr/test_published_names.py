@@ -9,7 +9,7 @@ from dino_parity import DinoGolden
 from safetensors.torch import load_file
 from shared import shared
 
-from cvpods_ext.config.detection import Detector
+from cvpods_ext.config.detection import QueryDetector
 from cvpods_ext.modeling.backbones.eva01 import eva01
 from cvpods_ext.modeling.backbones.eva02 import eva02
 from cvpods_ext.modeling.backbones.resnet import resnet
@@ -28,7 +28,7 @@ EVA02 = {
 
 
 def build(backbone, num_classes=80):
-    return dino(Detector(), num_classes=num_classes, backbone=backbone)
+    return dino(QueryDetector(), num_classes=num_classes, backbone=backbone)
 
 
 @pytest.mark.parametrize("name", EVA02)
