@@ -12,7 +12,7 @@ demo-seeds: $(STAMP)  ## the same over three seeds: mean and range of every grou
 	$(BIN)/pods_demo --seeds 3 --keep benchmarks/demo
 
 zoo: $(STAMP)  ## every method with the small detector, three seeds; hours on two CPU cores
-	$(BIN)/pods_zoo --jobs 2 --keep benchmarks/zoo
+	$(BIN)/pods_zoo --jobs 2 --keep --table benchmarks/zoo/table.md
 
 test: $(STAMP)  ## the test suite, CPU only, minutes
 	$(BIN)/python -m pytest

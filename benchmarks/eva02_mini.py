@@ -144,7 +144,7 @@ def main() -> None:
         mini_runs.command("train", *where, *settings)
         mini_runs.command("test", *where, *settings)
         results.append(kept(folder / "outputs" / name, given.keep))
-    mini_runs.show(results, given.keep)
+    mini_runs.show(results, given.keep / "table.md" if given.keep else None)
 
 
 if __name__ == "__main__":

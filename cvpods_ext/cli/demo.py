@@ -31,8 +31,9 @@ def _run(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     mini = mini_runs.mini_folder()
     folders = [mini / name for name in (mini_runs.TRUNK, *METHODS)]
-    mini_runs.run(mini_runs.every(folders, arguments.seeds), keep=arguments.keep)
-    mini_runs.compare(folders, arguments.seeds, arguments.keep)
+    kept = mini_runs.below(arguments.keep) if arguments.keep else None
+    mini_runs.run(mini_runs.every(folders, arguments.seeds), kept=kept)
+    mini_runs.compare(folders, arguments.seeds, kept, arguments.keep / "table.md" if arguments.keep else None)
     picture = mini / METHODS[-1] / "outputs" / "seed0" / "pictures" / "predictions.png"
     print(
         f"\npicture of detections: {os.path.relpath(picture)}\n"

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from cvpods_ext.runtime.progress import track
 logger = logging.getLogger(__name__)
 
 Run = tuple[Path, int]  # folder of the experiment, seed
+Kept = Callable[[Run], Path]  # the folder in which the results of a run are kept
 
 PREFIX = "mask_rcnn.narrow.fpn64.box.96."
 TRUNK = PREFIX + "trunk"
@@ -42,9 +43,19 @@ def every(folders: Sequence[Path], seeds: int) -> list[Run]:
     return [(folder, seed) for folder in folders for seed in range(seeds)]
 
 
-def missing(runs: Sequence[Run], keep: Path) -> list[Run]:
-    """Those without results in `keep`, and what they start from."""
-    wanted = {run for run in runs if run[0].name != TRUNK and not (_kept(run, keep) / RESULTS).is_file()}
+def beside_config(run: Run) -> Path:
+    """Where results belong that cards and the index of the playground show, see `report.runs.results_of`."""
+    return run[0] / "results" / f"seed{run[1]}"
+
+
+def below(folder: Path) -> Kept:
+    """A folder of its own for every run below `folder`."""
+    return lambda run: folder / run[0].name / f"seed{run[1]}"
+
+
+def missing(runs: Sequence[Run], kept: Kept) -> list[Run]:
+    """Those without results where they are `kept`, and what they start from."""
+    wanted = {run for run in runs if run[0].name != TRUNK and not (kept(run) / RESULTS).is_file()}
     for folder, seed in reversed(runs):  # a second stage before its first
         first = first_stage(folder)
         if first and (folder, seed) in wanted:
@@ -57,48 +68,44 @@ def run(
     device: str = "cpu",
     overrides: Sequence[str] = (),
     jobs: int = 1,
-    keep: Path | None = None,
+    kept: Kept | None = None,
 ) -> None:
     """Train (or continue) and test the experiments in their order; the trunk is only trained.
 
-    Results are copied to `keep` as they come. With several `jobs` so many experiments run side by side and share the
-    processors; what they print goes to a console.txt each.
+    Results are copied to where they are `kept` as they come. With several `jobs` so many experiments run side by side
+    and share the processors; what they print goes to a console.txt each.
     """
     if jobs > 1:
-        _side_by_side({one: _steps(*one, device, overrides) for one in runs}, jobs, keep)
+        _side_by_side({one: _steps(*one, device, overrides) for one in runs}, jobs, kept)
         return
     for one in runs:
         for name, *arguments in _steps(*one, device, overrides):
             command(name, *arguments)
-        _keep(one, keep)
+        _keep(one, kept)
 
 
-def compare(folders: Sequence[Path], seeds: int, keep: Path | None) -> None:
-    """Show the table of all results; with `keep` of those that lie there, and write it there as well."""
+def compare(folders: Sequence[Path], seeds: int, kept: Kept | None, table: Path | None) -> None:
+    """Show the table of all results, as they are `kept`, else those in the output folders; write it to `table`."""
     runs = [one for one in every(folders, seeds) if one[0].name != TRUNK]
-    show([_kept(one, keep) if keep else _output(one) for one in runs], keep)
+    show([(kept or _output)(one) for one in runs], table)
 
 
-def show(results: Sequence[Path], keep: Path | None) -> None:
-    """Show the table of the results in these folders; with `keep`, write it there as well."""
+def show(results: Sequence[Path], table: Path | None) -> None:
+    """Show the table of the results in these folders, and write it to `table` as Markdown."""
     folders = list(map(str, results))
     command("compare", *folders)
-    if keep:
-        command("compare", "--out", str(keep / "table.md"), "--format", "markdown", *folders)
+    if table:
+        command("compare", "--out", str(table), "--format", "markdown", *folders)
 
 
 def _output(run: Run) -> Path:
     return run[0] / "outputs" / f"seed{run[1]}"
 
 
-def _kept(run: Run, keep: Path) -> Path:
-    return keep / run[0].name / f"seed{run[1]}"
-
-
-def _keep(run: Run, keep: Path | None) -> None:
-    if keep is not None and run[0].name != TRUNK:
-        _kept(run, keep).mkdir(parents=True, exist_ok=True)
-        shutil.copy(_output(run) / RESULTS, _kept(run, keep) / RESULTS)
+def _keep(run: Run, kept: Kept | None) -> None:
+    if kept is not None and run[0].name != TRUNK:
+        kept(run).mkdir(parents=True, exist_ok=True)
+        shutil.copy(_output(run) / RESULTS, kept(run) / RESULTS)
 
 
 def first_stage(folder: Path) -> str:
@@ -138,7 +145,7 @@ def _steps(folder: Path, seed: int, device: str, overrides: Sequence[str]) -> li
     return [train] if folder.name == TRUNK else [train, ("test", *where, *settings)]
 
 
-def _side_by_side(steps: Mapping[Run, list[tuple[str, ...]]], jobs: int, keep: Path | None) -> None:
+def _side_by_side(steps: Mapping[Run, list[tuple[str, ...]]], jobs: int, kept: Kept | None) -> None:
     """Work through the runs in their order, `jobs` at a time, each after its first stage; one line for each."""
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
     pending: dict[Run, Future[None]] = {}
@@ -152,7 +159,7 @@ def _side_by_side(steps: Mapping[Run, list[tuple[str, ...]]], jobs: int, keep: P
             if error := done.exception():
                 pool.shutdown(cancel_futures=True)
                 raise error
-            _keep(runs[done], keep)
+            _keep(runs[done], kept)
             logger.info("finished %s, seed %d", runs[done][0].name, runs[done][1])
 
 
@@ -170,4 +177,4 @@ def _quietly(output: Path, steps: Sequence[tuple[str, ...]], before: Future[None
                 [sys.executable, "-c", _code(name), *arguments], check=False, stdout=file, stderr=subprocess.STDOUT
             )
             if finished.returncode:
-                raise TrainingError(f"pods_{name} failed for {output.parent.parent.name}: its words are in {console}")
+                raise TrainingError(f"pods_{name} failed for {output.parent.parent.name}: see {console}")

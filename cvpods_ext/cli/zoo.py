@@ -16,7 +16,7 @@ EXAMPLES = """\
   pods_zoo                                       every method, three seeds, hours on two CPU cores
   pods_zoo --jobs 2                              two experiments at a time, faster than one after another
   pods_zoo --device cuda                         the same on one GPU
-  pods_zoo --keep benchmarks/zoo                 keep the results files and the table, run only what is missing
+  pods_zoo --keep --table table.md               keep results beside the experiments, run only what is missing
   pods_zoo --only fed seesaw norcal --seeds 1    some methods; what they start from is trained as well
   pods_zoo --only fed --seeds 1 schedule.iters=20  change any config key of every run"""
 
@@ -31,8 +31,9 @@ def main() -> None:
     )
     flags.add_argument("--device", choices=("cuda", "cpu"), default="cpu", help="default: cpu")
     flags.add_argument(
-        "--keep", type=Path, metavar="FOLDER", help="copy results and the table there; what is there is not run again"
+        "--keep", action="store_true", help="copy results into the experiments' folders; what is there is not run again"
     )
+    flags.add_argument("--table", type=Path, metavar="FILE", help="write the table there, as Markdown")
     flags.add_argument("--list", action="store_true", help="show what would be run, in order, and stop")
     flags.add_argument("overrides", nargs="*", metavar="key=value", help="change config keys of every run")
     arguments = flags.parse_args()
@@ -43,17 +44,20 @@ def main() -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
+    kept = mini_runs.beside_config if arguments.keep else None
+    if kept and arguments.overrides:
+        raise ConfigError("--keep is for the experiments as they are: leave it or the changed config keys out")
     setup_logging()
     mini = mini_runs.mini_folder()
     folders = in_order(mini, arguments.only)
     runs = mini_runs.every(folders, arguments.seeds)
-    if arguments.keep:
-        runs = mini_runs.missing(runs, arguments.keep)
+    if kept:
+        runs = mini_runs.missing(runs, kept)
     if arguments.list:
         print("\n".join(f"{folder.name} seed {seed}" for folder, seed in runs))
         return
-    mini_runs.run(runs, arguments.device, arguments.overrides, arguments.jobs, arguments.keep)
-    mini_runs.compare(folders, arguments.seeds, arguments.keep)
+    mini_runs.run(runs, arguments.device, arguments.overrides, arguments.jobs, kept)
+    mini_runs.compare(folders, arguments.seeds, kept, arguments.table)
     print(f"\n{len(runs)} runs: {(time.monotonic() - started) / 60:.1f} minutes")
 
 

@@ -14,7 +14,7 @@ from cvpods_ext.config import changes
 from cvpods_ext.config.experiment import Experiment, load_experiment
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.evaluation.metric_table import Family
-from cvpods_ext.report.compare import Rows, measured_cell, published_cell, runs_and_seeds
+from cvpods_ext.report.compare import Rows, measured_cell, published_cell
 from cvpods_ext.report.runs import Entry, labels, measured_or_not
 from cvpods_ext.report.table import Cell, Table, to_markdown
 from cvpods_ext.runtime.files import write_text
@@ -73,7 +73,7 @@ def experiments(folders: Sequence[Path]) -> list[Path]:
 
 
 def _metric_tables(entries: Sequence[Entry]) -> list[Table]:
-    """Measured and published numbers in rows of their own; families with the same metrics share a table."""
+    """Measured and published numbers in columns of their own; families with the same metrics share a table."""
     rows = Rows.of(entries)
     shared: dict[tuple[str, ...], list[Family]] = {}
     for name in rows.families():
@@ -85,21 +85,23 @@ def _metric_tables(entries: Sequence[Entry]) -> list[Table]:
 def _metric_table(rows: Rows, families: Sequence[Family]) -> Table:
     record = rows.records[0]
     reported = {name for family in families for name, _ in rows.values(family)}
-    columns = [name for name in families[0].names if name in reported] or families[0].columns[0]
-    measured = [f"measured, {label}" if len(rows.entries) > 1 else "measured" for label in labels(rows.entries)]
-    lines = []
+    names = [name for name in families[0].names if name in reported] or families[0].columns[0]
+    header, columns = ["metric"], [[Cell(families[0].metric(name).heading) for name in names]]
     for family in families:
-        metrics = [family.metric(name) for name in columns]
-        for entry, label in zip(rows.entries, measured, strict=True):
-            text = f"{label}, {runs_and_seeds(entry)} runs" if len(entry.runs) > 1 else label
-            lines.append((Cell(family.name), Cell(text), *(measured_cell(entry, family.name, one) for one in metrics)))
+        metrics = [family.metric(name) for name in names]
+        for entry, label in zip(rows.entries, labels(rows.entries), strict=True):
+            header.append(family.name + (f", {label}" if len(rows.entries) > 1 else "") + _runs(entry))
+            columns.append([measured_cell(entry, family.name, metric) for metric in metrics])
         if record and family.name in record.metrics:
-            numbers = (published_cell(record, family.name, one) for one in metrics)
-            lines.append((Cell(family.name), Cell("published"), *numbers))
+            header.append(f"{family.name} published")
+            columns.append([published_cell(record, family.name, metric) for metric in metrics])
     notes = [f"published: {record.describe()}"] if record else []
     notes += [family.note for family in families if family.note]
-    header = ("metrics", "", *(families[0].metric(name).heading for name in columns))
-    return Table(rows.entries[0].dataset, header, tuple(lines), text_columns=2, notes=tuple(notes))
+    return Table(rows.entries[0].dataset, tuple(header), tuple(zip(*columns, strict=True)), notes=tuple(notes))
+
+
+def _runs(entry: Entry) -> str:
+    return f", {len(entry.runs)} runs" if len(entry.runs) > 1 else ""
 
 
 def _changes_table(experiment: Experiment) -> str:

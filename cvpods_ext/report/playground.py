@@ -1,24 +1,21 @@
-"""The index of a playground: every experiment by data set and detector, its changes, published and measured numbers.
+"""The index of a playground: every experiment by data set and detector, its method, published and measured numbers.
 
 A playground holds folders of experiment folders. Its README.md is generated as a whole.
 """
 
 from __future__ import annotations
 
-import ast
 import difflib
-import re
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from cvpods_ext.config import Config, changes
-from cvpods_ext.config.experiment import load_experiment
-from cvpods_ext.errors import ConfigError
-from cvpods_ext.report import published
+from cvpods_ext.evaluation.metric_table import Metric
+from cvpods_ext.report import header
 from cvpods_ext.report.compare import Rows, measured_cell, published_cell
-from cvpods_ext.report.runs import Entry, measured_or_not
+from cvpods_ext.report.runs import measured_or_not
 from cvpods_ext.report.table import UNMEASURED, Cell, Table, to_markdown
 from cvpods_ext.runtime.files import write_text
 
@@ -30,37 +27,52 @@ INTRODUCTION = """\
 
 A folder is an experiment: `config.py` says what differs from a base, `net.py` is the network. From inside one,
 `pods_train --num-gpus 8`, then `pods_test --num-gpus 8`. Names read architecture, backbone, neck, data, input, methods,
-schedule. Tables compare an experiment with the plain one of its detector, first in its table. AP is followed by APr,
-APc and APf in parentheses where they are known; "-" is not measured, or not published. Mind the conditions of published
-numbers, below each table, before comparing.
+schedule; the heading of a table is what the names below it begin with. Its first row is the standard model, which the
+others are to be compared with.
 
-| data set | experiments |
-|---|---:|
+A folder exists because somebody published its numbers or because it answers a question: the column "why" has the number
+of the source or of the question below the table. Mind the conditions of published numbers before comparing. Measured
+numbers are means over the runs that the folder keeps; its README has all of them, with their ranges.
+
+| data set | experiments | published | measured |
+|---|---:|---:|---:|
 {counts}
 """
-HEADER = ("experiment", "what it changes", "box AP", "published", "mask AP", "published", "source")
-GROUPS = ("APr", "APc", "APf")
+WIDTH = 118  # characters of a row
+STANDARD = "plain"  # a part of the name of a standard model that is named at all
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One experiment of the index; `parts` are the arguments of the assembly that its net.py calls."""
+    """One experiment of the index: its folder, and what config.py says of it."""
 
     folder: Path
-    config: Config
-    parts: Mapping[str, str]
-    entry: Entry
+    about: header.Header
 
     @property
-    def detector(self) -> str:
-        """Architecture, backbone and neck, the first three words of the name."""
-        return ".".join(self.folder.name.split(".")[:3])
+    def parts(self) -> list[str]:
+        """The words of the name; the first three are architecture, backbone and neck."""
+        return self.folder.name.split(".")
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The numbers of the results that the folder keeps, and what was published."""
+        return Rows.of(measured_or_not(self.folder))
 
     @property
-    def plainness(self) -> tuple[int, int, int, str]:
-        """Smallest for the experiment that others of its detector are compared with."""
-        base = self.config.base or self.config
-        return len(self.parts), len(changes(self.config, base)), len(self.folder.name), self.folder.name
+    def is_published(self) -> bool:
+        """Whether somebody published numbers of it."""
+        return any(self.rows.records)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the folder keeps results."""
+        return any(entry.runs for entry in self.rows.entries)
+
+    @property
+    def order(self) -> tuple[bool, int, bool, str]:
+        """Smallest for the standard model among experiments of one detector, which leads their table."""
+        return STANDARD not in self.parts, len(self.parts), not self.is_published, self.folder.name
 
 
 def is_playground(folder: Path) -> bool:
@@ -91,117 +103,100 @@ def render(folder: Path) -> str:
     sections = {
         dataset.name: listed
         for dataset in sorted(path for path in folder.iterdir() if path.is_dir())
-        if (listed := [_listed(config.parent) for config in sorted(dataset.glob("*/config.py"))])
+        if (listed := [Listed(path.parent, header.read(path.parent)) for path in sorted(dataset.glob("*/config.py"))])
     }
-    counts = "\n".join(f"| [{name}](#{_anchor(name)}) | {len(listed)} |" for name, listed in sections.items())
+    counts = "\n".join(_count(name, listed) for name, listed in sections.items())
     parts = [INTRODUCTION.format(mark=MARK, counts=counts)]
     for name, listed in sections.items():
         parts.append(f"## {name}\n")
-        for detector in dict.fromkeys(sorted(one.detector for one in listed)):
-            members = [one for one in listed if one.detector == detector]
-            parts.append(f"### {detector}\n\n{_table(folder, members)}")
+        groups = itertools.groupby(sorted(listed, key=lambda one: one.parts), lambda one: one.parts[:3])
+        parts += [_section(folder, f"{name}.{k}", list(members)) for k, (_, members) in enumerate(groups, start=1)]
     return "\n".join(parts)
 
 
-def _listed(folder: Path) -> Listed:
-    return Listed(folder, load_experiment(folder).config, assembly(folder / "net.py"), measured_or_not(folder)[0])
+def _count(name: str, listed: Sequence[Listed]) -> str:
+    published, measured = (sum(flags) for flags in zip(*((o.is_published, o.is_measured) for o in listed), strict=True))
+    return f"| [{name}](#{name.lower().replace('.', '')}) | {len(listed)} | {published} | {measured} |"
 
 
-def _table(root: Path, members: Sequence[Listed]) -> str:
-    """The experiments of one detector, the plain one first."""
-    plain = min(members, key=lambda one: one.plainness)
-    sources: dict[str, int] = {}
-    rows = []
-    for one in sorted(members, key=lambda one: (one is not plain, one.folder.name)):
-        record = published.find(one.folder.name, one.entry.dataset)
-        number = str(sources.setdefault(record.describe(), len(sources) + 1)) if record else UNMEASURED
-        link = f"[{one.folder.name}]({one.folder.relative_to(root).as_posix()})"
-        what = "; ".join(difference(one, plain)) if one is not plain else f"plain: {plain.parts.get('backbone', '')}"
-        rows.append((Cell(link), Cell(what), *_numbers(one.entry, record), Cell(number)))
-    text = to_markdown(Table("", HEADER, tuple(rows), text_columns=2))
-    notes = "".join(f"{number}. {description}\n" for description, number in sources.items())
-    return f"{text}\n{notes}" if notes else text
+def _section(root: Path, key: str, members: Sequence[Listed]) -> str:
+    """The experiments of one detector under what their names begin with, the standard model first.
 
-
-def _numbers(entry: Entry, record: published.Published | None) -> list[Cell]:
-    """Measured and published AP of boxes, then of masks, each with its frequency groups."""
-    cells = []
-    table = Rows.of([entry]).table
-    for family in ("bbox", "segm"):
-        metrics = [table.family(family).metric(name) for name in ("AP", *GROUPS)]
-        cells.append(_with_groups([measured_cell(entry, family, one).text for one in metrics]))
-        cells.append(_with_groups([published_cell(record, family, one).text for one in metrics]))
-    return cells
-
-
-def _with_groups(texts: Sequence[str]) -> Cell:
-    known = any(text != UNMEASURED for text in texts[1:])
-    return Cell(f"{texts[0]} ({' / '.join(texts[1:])})" if known else texts[0])
-
-
-def difference(one: Listed, plain: Listed) -> list[str]:
-    """What `one` changes against `plain`, in words and settings: parts of the network, then the config."""
-    found = [f"{name}: {value}" for name, value in one.parts.items() if plain.parts.get(name) != value]
-    found += [f"no {name}" for name in plain.parts if name not in one.parts]
-    for key, (_, value) in changes(one.config, plain.config).items():
-        if key == "model.init" and str(value).startswith("experiment:"):
-            found.append(f"starts from {value.removeprefix('experiment:')}")
-        elif key == "model.train_only":
-            found.append(f"trains only {', '.join(map(_parameter, value))}" if value else "trains everything")
-        else:
-            found.append(f"{key}={_value(value)}")
-    return found
-
-
-def assembly(net: Path) -> dict[str, str]:
-    """The arguments of the call that net.py returns, as source text with local names filled in.
-
-    Statements beside assignments (such as an initial value) come last, under "and".
-    ConfigError if build_model does not return a call.
+    Links are written below the table, by `key` and the number of the row, since names are long.
     """
-    tree = ast.parse(net.read_text(encoding="utf-8"))
-    build = next((n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "build_model"), None)
-    last = build.body[-1] if build else None
-    if build is None or not isinstance(last, ast.Return) or not isinstance(last.value, ast.Call):
-        raise ConfigError(f"{net}: build_model must end in `return <assembly>(...)`, see CONTRIBUTING.md")
-    filler = _Filler()
-    beside = []
-    for statement in build.body[:-1]:
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            filler.values[statement.targets[0].id] = filler.visit(statement.value)
-        elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-            beside.append(ast.unparse(statement.value))
-    keywords = {k.arg: k.value for k in last.value.keywords if k.arg and k.arg != "num_classes"}
-    parts = {name: _short(ast.unparse(filler.visit(value))) for name, value in keywords.items()}
-    return parts | ({"and": ", ".join(beside)} if beside else {})
+    standard = min(members, key=lambda one: one.order)
+    members = [standard, *(one for one in members if one is not standard)]
+    start = _shared(members)
+    columns = _columns(members)
+    methods = header.methods([one.about.summary for one in members])
+    reasons: dict[str, int] = {}
+    lines, links = [], []
+    for number, one in enumerate(members, start=1):
+        reason = _reason(one)
+        why = str(reasons.setdefault(reason, len(reasons) + 1)) if reason else UNMEASURED
+        numbers = [column.cell(one) for column in columns]
+        link = f"[{'.'.join(one.parts[start:])}][{key}.{number}]"
+        space = WIDTH - len(" | ".join([link, *numbers, why])) - len("|  |  |")
+        lines.append(tuple(map(Cell, (link, _cut(methods[number - 1] or "standard model", space), *numbers, why))))
+        links.append(f"[{key}.{number}]: {one.folder.relative_to(root).as_posix()}")
+    heading = ("experiment", "method", *(column.heading for column in columns), "why")
+    table = to_markdown(Table("", heading, tuple(lines), text_columns=2))
+    notes = "".join(f"{number}. {text}\n" for text, number in reasons.items())
+    return "\n".join([f"### {'.'.join(standard.parts[:start])}\n", table, *([notes] if notes else []), *links, ""])
 
 
-class _Filler(ast.NodeTransformer):
-    """Replaces local names by what was assigned to them."""
+@dataclass(frozen=True)
+class _Column:
+    """Measured or published numbers of one family of metrics: its headline and, where known, the metric beside it."""
 
-    def __init__(self) -> None:
-        self.values: dict[str, ast.expr] = {}
+    heading: str
+    family: str
+    metrics: tuple[Metric, ...]
+    published: bool
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return self.values.get(node.id, node)
-
-
-def _short(source: str) -> str:
-    """Source text without the two arguments that every question to the data has."""
-    return source.replace("(cfg.data, cfg.folder)", "")
-
-
-def _parameter(pattern: str) -> str:
-    """A regular expression of parameter names, to be read by people."""
-    return re.sub(r"\(\\d\\?\.\)\?|\\d\\\.", "", pattern).replace("\\", "").removeprefix("roi_heads.box_predictor.")
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return ", ".join(map(_value, value)) or "none" if isinstance(value, (tuple, list)) else str(value)
+    def cell(self, one: Listed) -> str:
+        """The numbers of an experiment; "-" without any."""
+        if self.published:
+            cells = [published_cell(one.rows.records[0], self.family, metric) for metric in self.metrics]
+        else:
+            cells = [measured_cell(one.rows.entries[0], self.family, metric) for metric in self.metrics]
+        texts = [cell.text.partition(" [")[0] for cell in cells]  # without ranges
+        return " / ".join(texts) if any(text != UNMEASURED for text in texts) else UNMEASURED
 
 
-def _anchor(heading: str) -> str:
-    """GitHub's anchor of a heading: lower case, without dots."""
-    return heading.lower().replace(".", "")
+def _columns(members: Sequence[Listed]) -> list[_Column]:
+    """The columns in which some experiment has a number; the published headlines if there are none."""
+    rows = Rows.of([entry for one in members for entry in one.rows.entries])
+    every = []
+    for name in (name for name in rows.families() if rows.table.family(name).official):
+        family = rows.table.family(name)
+        shown = [family.headline, *(one for one in rows.columns(family) if one != family.headline)][:2]
+        known = {metric for metric, value in rows.values(family) if value is not None}
+        metrics = tuple(family.metric(one) for one in shown if one in known or one == family.headline)
+        title = " / ".join([family.title, *(metric.heading for metric in metrics[1:])])
+        every += [_Column(title, name, metrics, False), _Column(f"published {title}", name, metrics, True)]
+    filled = [column for column in every if any(column.cell(one) != UNMEASURED for one in members)]
+    return filled or [column for column in every if not column.published]
+
+
+def _reason(one: Listed) -> str:
+    """Why the folder exists: the source of its published numbers, or its question."""
+    record = one.rows.records[0]
+    if record:
+        return record.describe()
+    return f"Question: {one.about.question}" if one.about.question else ""
+
+
+def _shared(members: Sequence[Listed]) -> int:
+    """How many parts all names begin with; at least one part is left of each."""
+    if len(members) == 1:
+        return 3
+    columns = zip(*(one.parts[:-1] for one in members), strict=False)
+    return len(list(itertools.takewhile(lambda column: len(set(column)) == 1, columns)))
+
+
+def _cut(text: str, space: int) -> str:
+    """Text of at most `space` characters, cut behind a word."""
+    if len(text) <= space:
+        return text
+    return text[: max(space - 1, 0)].rpartition(" ")[0].rstrip(",") + "…"

@@ -6,8 +6,13 @@ import pytest
 
 from cvpods_ext.cli import mini_runs, zoo
 from cvpods_ext.errors import ConfigError, TrainingError
+from cvpods_ext.evaluation.results import Results
+from cvpods_ext.report.compare import tables
+from cvpods_ext.report.runs import group, results_of
+from cvpods_ext.report.table import to_markdown
 
-MINI = Path(__file__).resolve().parents[2] / "playground" / "mini"
+ROOT = Path(__file__).resolve().parents[2]
+MINI = ROOT / "playground" / "mini"
 
 
 def methods(folders):
@@ -49,7 +54,7 @@ def test_only_what_has_no_results_yet_is_run_and_what_it_starts_from(tmp_path):
         if (folder.name, seed) not in ((f"{mini_runs.PREFIX}bags", 1), (f"{mini_runs.PREFIX}gol", 0)):
             (tmp_path / folder.name / f"seed{seed}").mkdir(parents=True)
             (tmp_path / folder.name / f"seed{seed}" / "results.json").touch()
-    todo = mini_runs.missing(runs, tmp_path)
+    todo = mini_runs.missing(runs, mini_runs.below(tmp_path))
     assert [(*methods([folder]), seed) for folder, seed in todo] == [
         ("trunk", 0),
         ("trunk", 1),
@@ -57,6 +62,26 @@ def test_only_what_has_no_results_yet_is_run_and_what_it_starts_from(tmp_path):
         ("bags", 1),
         ("gol", 0),
     ]
+
+
+def test_results_are_kept_beside_the_config_where_cards_look_for_them():
+    folder = MINI / f"{mini_runs.PREFIX}rfs"
+    assert mini_runs.beside_config((folder, 1)) / "results.json" in results_of(folder)
+
+
+def test_the_table_of_the_zoo_is_the_one_of_the_kept_results():
+    runs = [one for one in mini_runs.every(zoo.in_order(MINI), seeds=3) if one[0].name != mini_runs.TRUNK]
+    paths = [mini_runs.beside_config(one) / "results.json" for one in runs]
+    rendered = [to_markdown(table) for table in tables(group((path, Results.read(path)) for path in paths))]
+    assert "\n".join(rendered) == (ROOT / "benchmarks" / "zoo" / "table.md").read_text(encoding="utf-8")
+
+
+def test_changed_experiments_are_not_kept_as_the_experiment(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["pods_zoo", "--only", "rfs", "schedule.iters=3", "--keep"])
+    with pytest.raises(SystemExit) as stopped:
+        zoo.main()
+    assert stopped.value.code == 2
+    assert "--keep is for the experiments as they are" in capsys.readouterr().err
 
 
 def test_an_unknown_method_is_answered_with_the_known_ones():
@@ -73,20 +98,20 @@ def order(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(mini_runs, "_code", lambda name: code.format(str(file)))
     monkeypatch.setattr(mini_runs, "first_stage", lambda folder: {"second": "first"}.get(folder.name, ""))
-    monkeypatch.setattr(mini_runs, "_keep", lambda run, keep: None)
+    monkeypatch.setattr(mini_runs, "_keep", lambda run, kept: None)
     return file
 
 
 def test_side_by_side_a_second_stage_waits_for_its_first(tmp_path, order):
     first, second = (tmp_path / "first", 0), (tmp_path / "second", 0)
     steps = {first: [("train", "train first"), ("test", "test first")], second: [("train", "train second")]}
-    mini_runs._side_by_side(steps, jobs=2, keep=None)
+    mini_runs._side_by_side(steps, jobs=2, kept=None)
     assert order.read_text().splitlines() == ["train first", "test first", "train second"]
     assert "$ pods_test 'test first'" in (tmp_path / "first" / "outputs" / "seed0" / "console.txt").read_text()
 
 
 def test_side_by_side_a_failure_names_the_file_with_its_words(tmp_path, order):
     steps = {(tmp_path / "first", 0): [("train", "bad"), ("test", "never")]}
-    with pytest.raises(TrainingError, match=r"pods_train failed for first: its words are in .*console\.txt"):
-        mini_runs._side_by_side(steps, jobs=2, keep=None)
+    with pytest.raises(TrainingError, match=r"pods_train failed for first: see .*console\.txt"):
+        mini_runs._side_by_side(steps, jobs=2, kept=None)
     assert order.read_text() == "bad\n"

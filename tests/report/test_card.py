@@ -24,9 +24,10 @@ def experiment(tmp_path):
 def test_a_card_shows_changes_measured_and_published_numbers(experiment):
     text = card.render(experiment)
     assert "| data.sampler | uniform | repeat_factor |" in text
-    assert "| metrics |  | AP | AP50 | AP75 | APs | APm | APl | APr | APc | APf |" in text
-    assert "| segm | measured | 22.0 | - | - | - | - | - | n/a | - | - |" in text
-    assert "| segm | published | 22.5 | 35.0 |" in text
+    assert "| metric | bbox | bbox published | segm | segm published |" in text
+    assert "| AP | - | 22.9 | 22.0 | 22.5 |" in text
+    assert "| AP50 | - | 37.3 | - | 35.0 |" in text
+    assert "| APr | - | 11.4 | n/a | 12.3 |" in text
     assert "seed 0" in text
     assert "images 100" in text
 
@@ -110,3 +111,14 @@ def test_the_command_writes_then_checks_then_fails_on_disagreement(experiment):
 def test_a_folder_without_experiments_is_reported(tmp_path):
     with pytest.raises(ConfigError, match="no experiment"):
         card.experiments([tmp_path])
+
+
+def test_the_runs_that_a_folder_keeps_are_one_column_with_their_seeds_below(experiment):
+    for seed, value in ((1, 24.0), (2, 26.0)):
+        kept = experiment / "results" / f"seed{seed}"
+        changes = {"data.sampler": ["uniform", "repeat_factor"], "seed": [0, seed]}
+        write_results(kept, NAME, {"AP": value, "APr": None}, seed=seed, changes=changes)
+    text = card.render(experiment)
+    assert "| metric | bbox, 3 runs | bbox published | segm, 3 runs | segm published |" in text
+    assert "| AP | - | 22.9 | 24.0 [22.0, 26.0] | 22.5 |" in text
+    assert "seeds 0, 1, 2" in text

@@ -1,5 +1,6 @@
 """EVA-02-B with DisAlign on softmax heads, Cascade Mask R-CNN, LVIS v1.0, 1024 px.
 
+Question:  does DisAlign still lift rare classes on an EVA-02 detector?
 Paper:     DisAlign, https://arxiv.org/abs/2103.16370
 Run:       pods_train --num-gpus 8; pods_test --num-gpus 8, after
            cascade_mask_rcnn.eva02_B.sfp.lvisv1.lsj1024.rfs.softmax.50k

@@ -1,5 +1,6 @@
 """EVA-02-B with NorCal on softmax heads, Cascade Mask R-CNN, LVIS v1.0, 1024 px.
 
+Question:  does NorCal, which trains nothing, still lift rare classes on an EVA-02 detector?
 Paper:     NorCal, https://arxiv.org/abs/2107.02170
 Run:       pods_test --num-gpus 8 --weights FILE, where FILE is
            ../cascade_mask_rcnn.eva02_B.sfp.lvisv1.lsj1024.rfs.softmax.50k/outputs/model_final.pth

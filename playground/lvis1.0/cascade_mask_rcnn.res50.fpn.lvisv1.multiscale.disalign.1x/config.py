@@ -1,5 +1,6 @@
 """DisAlign on Cascade Mask R-CNN R50-FPN, LVIS v1.0.
 
+Question:  do a cosine classifier and DisAlign lift a cascade as they lift a single box head?
 Paper:     DisAlign, https://arxiv.org/abs/2103.16370
            Cascade R-CNN, https://arxiv.org/abs/1712.00726
 Run:       pods_train --num-gpus 8; pods_test --num-gpus 8, after

@@ -1,5 +1,6 @@
 """DisAlign on Mask R-CNN R101-FPN, LVIS v1.0.
 
+Question:  do a cosine classifier and DisAlign lift a larger backbone on LVIS v1.0 as published for v0.5?
 Paper:     DisAlign, https://arxiv.org/abs/2103.16370
 Run:       pods_train --num-gpus 8; pods_test --num-gpus 8, after
            mask_rcnn.res101.fpn.lvisv1.multiscale.1x

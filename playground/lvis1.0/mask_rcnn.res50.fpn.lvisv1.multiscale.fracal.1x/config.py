@@ -1,5 +1,6 @@
 """FRACAL after training of Mask R-CNN R50-FPN, LVIS v1.0.
 
+Question:  which method lifts rare classes under one recipe, that of the standard model?
 Paper:     FRACAL, https://arxiv.org/abs/2410.11774
 Run:       pods_test --num-gpus 8 --weights FILE, where FILE is
            ../mask_rcnn.res50.fpn.lvisv1.multiscale.1x/outputs/model_final.pth

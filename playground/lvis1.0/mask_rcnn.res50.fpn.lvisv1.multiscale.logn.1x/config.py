@@ -1,5 +1,6 @@
 """LogN after training of Mask R-CNN R50-FPN, LVIS v1.0.
 
+Question:  which method lifts rare classes under one recipe, that of the standard model?
 Paper:     LogN, https://arxiv.org/abs/2203.17020
 Run:       pods_train --num-gpus 8; pods_test --num-gpus 8, after mask_rcnn.res50.fpn.lvisv1.multiscale.1x
 Cost:      no training, one pass over the training images, one test

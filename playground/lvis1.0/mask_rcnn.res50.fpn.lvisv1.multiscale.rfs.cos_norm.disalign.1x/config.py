@@ -1,5 +1,6 @@
 """DisAlign on repeat-factor sampling and a cosine classifier, Mask R-CNN R50-FPN, LVIS v1.0.
 
+Question:  do the gains of sampling, classifier and DisAlign add up on LVIS v1.0 as published for v0.5?
 Paper:     DisAlign, https://arxiv.org/abs/2103.16370
 Run:       pods_train --num-gpus 8; pods_test --num-gpus 8, after mask_rcnn.res50.fpn.lvisv1.multiscale.rfs.cos_norm.1x
 Cost:      9,000 iterations of 16 images, only the calibration is trained

@@ -1,5 +1,6 @@
 """DisAlign on a cosine classifier, Mask R-CNN X101-32x8d-FPN, LVIS v1.0.
 
+Question:  do a cosine classifier and DisAlign lift a larger backbone on LVIS v1.0 as published for v0.5?
 Paper:     DisAlign, https://arxiv.org/abs/2103.16370
 Run:       pods_train --num-gpus 8; pods_test --num-gpus 8, after
            mask_rcnn.resx101_32x8d.fpn.lvisv1.multiscale.cos_norm.1x

@@ -1,5 +1,6 @@
 """A small relative of EVA-02: the same transformer, cascade, federated loss, layer decay and averaged weights.
 
+Question:  do the parts of EVA-02's detector train together on a CPU?
 Paper:     EVA-02, https://arxiv.org/abs/2303.11331
 Run:       pods_train; pods_test
 Cost:      800 iterations of 8 images at 128 px, minutes on two CPU cores

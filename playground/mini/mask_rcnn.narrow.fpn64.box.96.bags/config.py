@@ -1,5 +1,6 @@
 """Balanced group softmax on a narrow Mask R-CNN, LVIS in a box.
 
+Question:  which method lifts rare classes under one small recipe?
 Paper:     BAGS, https://arxiv.org/abs/2006.10408
 Run:       pods_train; pods_test, after mask_rcnn.narrow.fpn64.box.96.plain (make zoo runs all mini experiments)
 Cost:      minutes on two CPU cores

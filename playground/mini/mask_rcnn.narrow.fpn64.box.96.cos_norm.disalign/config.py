@@ -1,5 +1,6 @@
 """DisAlign around the trained cosine classifier; only the calibration is trained.
 
+Question:  which method lifts rare classes under one small recipe?
 Paper:     DisAlign, https://arxiv.org/abs/2103.16370
 Run:       pods_train; pods_test (make demo runs all mini experiments)
 Cost:      minutes on two CPU cores

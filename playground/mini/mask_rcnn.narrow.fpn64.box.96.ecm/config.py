@@ -1,5 +1,6 @@
 """Effective class margins on a narrow Mask R-CNN, LVIS in a box.
 
+Question:  which method lifts rare classes under one small recipe?
 Paper:     ECM, https://arxiv.org/abs/2301.09724
 Run:       pods_train; pods_test (make zoo runs all mini experiments)
 Cost:      minutes on two CPU cores

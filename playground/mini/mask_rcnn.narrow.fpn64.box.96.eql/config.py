@@ -1,5 +1,6 @@
 """Equalization loss on a narrow Mask R-CNN, LVIS in a box.
 
+Question:  which method lifts rare classes under one small recipe?
 Paper:     EQL, https://arxiv.org/abs/2003.05176
 Run:       pods_train; pods_test (make zoo runs all mini experiments)
 Cost:      minutes on two CPU cores

@@ -1,5 +1,6 @@
 """Federated loss on a narrow Mask R-CNN, LVIS in a box.
 
+Question:  which method lifts rare classes under one small recipe?
 Paper:     Probabilistic two-stage detection, https://arxiv.org/abs/2103.07461
 Run:       pods_train; pods_test (make zoo runs all mini experiments)
 Cost:      minutes on two CPU cores

@@ -1,5 +1,6 @@
 """Federated loss over what each image verifies on a narrow Mask R-CNN, LVIS in a box.
 
+Question:  which method lifts rare classes under one small recipe?
 Paper:     LVIS, https://arxiv.org/abs/1908.03195, section 3
 Run:       pods_train; pods_test (make zoo runs all mini experiments)
 Cost:      minutes on two CPU cores

@@ -1,5 +1,6 @@
 """Gumbel loss on a narrow Mask R-CNN, LVIS in a box.
 
+Question:  which method lifts rare classes under one small recipe?
 Paper:     GOL, https://arxiv.org/abs/2207.10936
 Run:       pods_train; pods_test (make zoo runs all mini experiments)
 Cost:      minutes on two CPU cores

@@ -1,5 +1,6 @@
 """Instance-aware repeat-factor sampling on a narrow Mask R-CNN, LVIS in a box.
 
+Question:  which method lifts rare classes under one small recipe?
 Paper:     IRFS, https://arxiv.org/abs/2305.08069
 Run:       pods_train; pods_test (make zoo runs all mini experiments)
 Cost:      minutes on two CPU cores

@@ -1,5 +1,6 @@
 """NorCal after training on a narrow Mask R-CNN, LVIS in a box.
 
+Question:  which method lifts rare classes under one small recipe?
 Paper:     NorCal, https://arxiv.org/abs/2107.02170
 Run:       pods_test --weights FILE (make zoo runs all mini experiments), where FILE is
            ../mask_rcnn.narrow.fpn64.box.96.plain/outputs/model_final.pth

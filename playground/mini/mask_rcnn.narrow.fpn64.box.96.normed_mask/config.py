@@ -1,5 +1,6 @@
 """Normalised mask predictor on a narrow Mask R-CNN, LVIS in a box.
 
+Question:  which method lifts rare classes under one small recipe?
 Paper:     Seesaw loss, https://arxiv.org/abs/2008.10032, section 4
 Run:       pods_train; pods_test (make zoo runs all mini experiments)
 Cost:      minutes on two CPU cores

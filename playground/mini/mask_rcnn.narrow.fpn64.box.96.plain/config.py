@@ -1,5 +1,6 @@
 """Plain Mask R-CNN: uniform sampling, linear classifier, softmax cross entropy.
 
+Question:  which method lifts rare classes under one small recipe?
 Paper:     Mask R-CNN, https://arxiv.org/abs/1703.06870
 Run:       pods_train; pods_test (make demo runs all mini experiments)
 Cost:      minutes on two CPU cores

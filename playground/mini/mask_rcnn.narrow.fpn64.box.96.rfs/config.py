@@ -1,5 +1,6 @@
 """Repeat-factor sampling: images with rare classes are seen more often.
 
+Question:  which method lifts rare classes under one small recipe?
 Paper:     LVIS, https://arxiv.org/abs/1908.03195, appendix B.2
 Run:       pods_train; pods_test (make demo runs all mini experiments)
 Cost:      minutes on two CPU cores
