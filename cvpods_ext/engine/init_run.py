@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from cvpods_ext.config import changes, flatten
-from cvpods_ext.config.experiment import Experiment
+from cvpods_ext.config.experiment import Experiment, sources_sha256
 from cvpods_ext.config.override import fingerprint
 from cvpods_ext.engine.checkpoint import CheckpointFolder
 from cvpods_ext.engine.distributed.parallel import ParallelModel, compile_backbone
 from cvpods_ext.engine.ema import WeightAverage
 from cvpods_ext.engine.optim import build_optimizer, select_trainable
+from cvpods_ext.engine.resume_changes import CONFIG
 from cvpods_ext.engine.state import TrainingState
 from cvpods_ext.errors import TrainingError, WeightsError
 from cvpods_ext.modeling.frozen_norms import has_frozen_norms, measure_frozen_norms
@@ -101,11 +102,12 @@ def save_config(experiment: Experiment) -> None:
     config = experiment.config
     differences = changes(config, config.base or config)
     write_json(
-        experiment.output / "config.json",
+        experiment.output / CONFIG,
         {
             "experiment": experiment.name,
             "task": config.task,
             "config_sha256": fingerprint(config),
+            "sources_sha256": sources_sha256(experiment.folder),
             "changes": {key: list(pair) for key, pair in differences.items()},
             "overrides": list(experiment.overrides),
             "smoke": experiment.smoke,

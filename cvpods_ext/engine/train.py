@@ -47,6 +47,7 @@ from cvpods_ext.engine.logging.writers import open_writers
 from cvpods_ext.engine.losses import NonFiniteError
 from cvpods_ext.engine.optim import learning_rate
 from cvpods_ext.engine.periodic_eval import PeriodicTest
+from cvpods_ext.engine.resume_changes import warn_of_changes
 from cvpods_ext.engine.signals import StopSignal
 from cvpods_ext.engine.step import Step
 from cvpods_ext.errors import TrainingError
@@ -113,6 +114,8 @@ class _Loop:
         open_at = partial(run.task.training_batches, experiment, step.state.model, **share)
         self.batches = ResilientLoader(open_at, start, step.micro_batches)
         if dist.is_main():
+            if start:
+                warn_of_changes(experiment)
             save_config(experiment)
         stack.enter_context(debug_modes(run.options))
         data_wait = DataWait(config.data.workers, dist.processes_on_this_machine())
