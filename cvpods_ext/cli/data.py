@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cvpods_ext.cli.common import guarded, parser
-from cvpods_ext.errors import ConfigError
+from cvpods_ext.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
 
+    from cvpods_ext.config.experiment import Experiment
     from cvpods_ext.config.schema import DatasetFiles
     from cvpods_ext.data.annotations.annotations import Annotations
-    from cvpods_ext.data.doctor import Finding
+    from cvpods_ext.data.findings import Finding
     from cvpods_ext.data.statistics import Pairs
 
 EXAMPLES = """\
@@ -52,7 +53,7 @@ def main() -> None:
 
 def _dataset(text: str, images: str) -> str | DatasetFiles:
     """A name of the catalog, or a json of the user's with its image folder (default: the json's own folder)."""
-    if not text.endswith(".json"):
+    if not text.endswith((".json", ".json.gz")):
         return text
     from cvpods_ext.config.schema import DatasetFiles
 
@@ -90,11 +91,16 @@ def _doctor(arguments: argparse.Namespace) -> None:
         for dataset in chosen:
             findings += doctor.examine(dataset, start)
     else:
+        from cvpods_ext.config.detection import DetectionConfig
         from cvpods_ext.config.experiment import load_experiment
 
-        data = load_experiment(start).config.data
-        chosen = [data.train, data.test]
-        findings += doctor.examine_experiment(data, start)
+        experiment = load_experiment(start)
+        config = experiment.config
+        if not isinstance(config, DetectionConfig):
+            raise ConfigError(f"pods_data doctor knows experiments of detection; {start} is one of {config.task}")
+        chosen = [config.data.train, config.data.test]
+        findings += doctor.examine_experiment(config.data, start)
+        findings += _weights(experiment)
     if arguments.decode and not _problems(findings):
         for dataset in chosen:
             findings += doctor.examine_pixels(dataset, start)
@@ -102,6 +108,19 @@ def _doctor(arguments: argparse.Namespace) -> None:
     _show_findings(findings)
     if _problems(findings):
         sys.exit(1)
+
+
+def _weights(experiment: Experiment) -> list[Finding]:
+    """Whether the weights that training starts from are there."""
+    from cvpods_ext.data.findings import Finding
+    from cvpods_ext.modeling.weights.locate import locate
+
+    init = experiment.config.model.init
+    try:
+        path = locate(init, experiment.folder)
+    except WeightsError as error:
+        return [Finding("problem", "model.init", str(error))]
+    return [Finding("ok", "model.init", f"{init} is {path}")] if path else []
 
 
 def _problems(findings: Iterable[Finding]) -> int:
@@ -145,7 +164,7 @@ def _num_shots(arguments: argparse.Namespace) -> None:
     if out.exists() and not arguments.force:
         raise ConfigError(f"{out} exists; pass --force to overwrite it")
     annotations = _load(arguments.dataset)
-    counts = statistics.class_counts(annotations, arguments.count)
+    counts = statistics.count_classes(annotations, arguments.count)
     origin = {
         "count": f"{arguments.count}s per class",
         "annotations": annotations.paths.annotations.name,
@@ -214,7 +233,7 @@ def _groups(annotations: Annotations, images: np.ndarray) -> np.ndarray:
     from cvpods_ext.data import statistics
 
     stated = np.array([category.frequency for category in annotations.categories])
-    return stated if (stated != "").all() else statistics.frequency_groups(images)
+    return stated if (stated != "").all() else statistics.groups_by_count(images)
 
 
 def _group_table(groups: np.ndarray, images: np.ndarray, instances: np.ndarray, factors: dict[str, np.ndarray]):

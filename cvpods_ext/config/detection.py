@@ -14,9 +14,12 @@ from cvpods_ext.errors import ConfigError
 class DetectionData(Data):
     """How an image reaches the detector: sizes in pixels, augmentation, order."""
 
-    train: str | DatasetFiles = "lvis_v1_train"
+    train: str | DatasetFiles | tuple[DatasetFiles, ...] = "lvis_v1_train"  # several files are joined by category name
     test: str | DatasetFiles = "lvis_v1_val"
     channels: Literal["RGB", "BGR"] = "BGR"  # BGR for the MSRA weights
+    train_on_empty_images: bool = False  # images without annotations teach what is not an object
+    frequency_limits: tuple[int, int] = (10, 100)  # training images up to which a class is rare, and common, where the
+    # data set does not say
     group_by_aspect: bool = True  # batches hold only wide or only tall images
     train_sizes: tuple[int, ...] = (640, 672, 704, 736, 768, 800)  # shortest edge, one is drawn per image
     train_max_size: int = 1333

@@ -26,7 +26,7 @@ class DatasetFiles:
 class Data:
     """What is trained and tested on. A task adds how an image reaches its model."""
 
-    train: str | DatasetFiles
+    train: str | DatasetFiles | tuple[DatasetFiles, ...]
     test: str | DatasetFiles
     sampler: Literal["uniform", "repeat_factor", "instance_repeat_factor"] = "uniform"
     repeat_threshold: float = 0.001  # t of repeat-factor sampling

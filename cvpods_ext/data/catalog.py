@@ -13,9 +13,13 @@ from pathlib import Path
 
 from cvpods_ext.config.schema import Data, DatasetFiles
 from cvpods_ext.data import category_tables
-from cvpods_ext.data.annotations.annotations import load as load_annotations
+from cvpods_ext.data.annotations.annotations import Annotations
+from cvpods_ext.data.annotations.annotations import load as load_file
+from cvpods_ext.data.annotations.joined import JoinedAnnotations
 from cvpods_ext.data.paths import DatasetPaths, Schema
 from cvpods_ext.errors import ConfigError, DataError
+
+Dataset = str | DatasetFiles | tuple[DatasetFiles, ...]
 
 
 @dataclass(frozen=True)
@@ -137,19 +141,27 @@ def resolve(dataset: str | DatasetFiles, start: Path | str) -> DatasetPaths:
     return DatasetPaths(dataset, root / entry.annotations, root / entry.images, entry.schema, root)
 
 
+def load(dataset: Dataset, start: Path | str, masks: bool = True) -> Annotations:
+    """The annotations of a data set, those of several files joined by the names of their categories.
+
+    `masks` as in `annotations.load`. DataError for files that are missing, unreadable, or cannot be joined.
+    """
+    if isinstance(dataset, tuple):
+        if not dataset:
+            raise ConfigError("data.train is an empty tuple; name at least one data set")
+        return JoinedAnnotations([load_file(resolve(each, start), masks) for each in dataset])
+    return load_file(resolve(dataset, start), masks)
+
+
 def num_classes(data: Data, start: Path | str) -> int:
     """Foreground classes of the training set; read from the annotations only for data of one's own."""
     if isinstance(data.train, str):
         return known(data.train).num_classes
-    return len(_own_categories(data.train, start))
+    return load(data.train, start).num_classes
 
 
-def categories(dataset: str | DatasetFiles, start: Path | str) -> tuple[category_tables.Category, ...]:
+def categories(dataset: Dataset, start: Path | str) -> tuple[category_tables.Category, ...]:
     """Categories in label order, from the shipped facts for data sets known by name, else from the json."""
-    if isinstance(dataset, DatasetFiles) or not known(dataset).table:
-        return _own_categories(dataset, start)
-    return category_tables.load(known(dataset).table)
-
-
-def _own_categories(dataset: str | DatasetFiles, start: Path | str) -> tuple[category_tables.Category, ...]:
-    return load_annotations(resolve(dataset, start)).categories
+    if isinstance(dataset, str) and known(dataset).table:
+        return category_tables.load(known(dataset).table)
+    return load(dataset, start).categories

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from cvpods_ext.config.detection import DetectionConfig, DetectionData
-from cvpods_ext.config.schema import DatasetFiles
 from cvpods_ext.data import catalog, loader, statistics, transforms
-from cvpods_ext.data.annotations import annotations as annotation_files
 from cvpods_ext.data.annotations.annotations import Annotations
+from cvpods_ext.data.category_check import check_categories
 from cvpods_ext.data.dataset import InferenceDataset, TrainingDataset
 from cvpods_ext.data.detection_dataset import DetectionImages
 from cvpods_ext.data.sampling import BatchOrder
@@ -47,7 +46,7 @@ def batches_of(
 
     Raises DataError if no image has an annotation.
     """
-    positions = loader.limited(statistics.annotated_images(annotations), cfg.data)
+    positions = loader.limited(statistics.training_images(annotations, cfg.data.train_on_empty_images), cfg.data)
     if len(positions) == 0:
         raise DataError(f"{annotations.paths.annotations} has no image with an annotation to train on")
     source = DetectionImages(annotations, cfg.data.channels, training_transforms(cfg.data))
@@ -102,20 +101,13 @@ def test_batches(
     return loader.test_batches(InferenceDataset(source, share), cfg.data.workers)
 
 
-def load_checked(
-    data: DetectionData, dataset: str | DatasetFiles, folder: Path | str, masks: bool = True
-) -> Annotations:
-    """Annotations that are sound but for a few, for as many classes as the network has, and whose images exist.
+def load_checked(data: DetectionData, dataset: catalog.Dataset, folder: Path | str, masks: bool = True) -> Annotations:
+    """Annotations that are sound but for a few, of the categories that the network learns, and whose images exist.
 
     `masks` says whether an annotation needs one where others have it. Raises DataError.
     """
-    annotations = annotation_files.load(catalog.resolve(dataset, folder), masks)
-    expected = catalog.num_classes(data, folder)
-    if annotations.num_classes != expected:
-        raise DataError(
-            f"{annotations.paths.annotations} has {annotations.num_classes} categories, but the training set "
-            f"{data.train} has {expected}; both must list the same categories"
-        )
+    annotations = catalog.load(dataset, folder, masks)
+    check_categories(catalog.categories(data.train, folder), annotations)
     dropped = sum(annotations.dropped.values())
     if dropped > MOST_DROPPED * annotations.facts["annotations"]:
         raise DataError(

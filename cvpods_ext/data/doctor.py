@@ -2,60 +2,62 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from cvpods_ext.config.detection import DetectionData
 from cvpods_ext.config.schema import DatasetFiles
-from cvpods_ext.data import catalog, num_shots, statistics
+from cvpods_ext.data import catalog, category_check, doctor_checks, num_shots, statistics
 from cvpods_ext.data.annotations import annotations as annotation_files
 from cvpods_ext.data.annotations.annotations import Annotations
+from cvpods_ext.data.category_check import REMEDY
+from cvpods_ext.data.findings import EXAMPLES, Finding, Level
 from cvpods_ext.errors import DataError, UserError
 from cvpods_ext.runtime.progress import track
 
-Level = Literal["ok", "note", "problem"]
-EXAMPLES = 3
 GROUP_NAMES = ("rare", "common", "frequent")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report; a problem names its remedy."""
-
-    level: Level
-    subject: str
-    text: str
-    remedy: str = ""
 
 
 def examine_experiment(data: DetectionData, start: Path | str) -> Iterator[Finding]:
     """Check what an experiment trains and tests on, and that both sets and the class counts fit one network."""
-    yield from examine(data.train, start)
+    for each in data.train if isinstance(data.train, tuple) else (data.train,):
+        yield from examine(each, start)
     if data.test != data.train:
         yield from examine(data.test, start)
     try:
-        train, test = (annotation_files.load(catalog.resolve(each, start)) for each in (data.train, data.test))
-        num_classes = catalog.num_classes(data, start)
-    except UserError:
+        train, test = (catalog.load(each, start) for each in (data.train, data.test))
+        expected = catalog.categories(data.train, start)
+    except DataError as error:
+        if isinstance(data.train, tuple):
+            yield Finding("problem", "training files", str(error), "files are joined by the names of their categories")
         return  # already reported
+    except UserError:
+        return
+    if isinstance(data.train, tuple):
+        text = f"{len(data.train)} files joined by name: {len(train):,} images, {train.num_classes} categories"
+        yield Finding("ok", train.paths.name, text)
     for each in (train, test):
-        if each.num_classes != num_classes:
-            text = f"{each.num_classes} categories, but the network gets {num_classes} classes"
-            yield Finding("problem", each.paths.name, text, "train and test must list the same categories")
-    if not np.array_equal(train.category_ids, test.category_ids):
-        text = f"category ids of {train.paths.annotations.name} and {test.paths.annotations.name} differ"
-        yield Finding("problem", "categories", text, "labels are positions in the sorted ids: give both the same list")
+        for text in category_check.differences(expected, each.categories):
+            yield Finding("problem", each.paths.name, f"categories of training and test differ: {text}", REMEDY)
+    yield from _repetition(data, train)
     try:
         num_shots.class_counts(data, start)
     except UserError as error:
         level: Level = "problem" if data.num_shots else "note"
         yield Finding(level, "class counts", str(error), "only losses and calibrations that weigh classes need them")
+
+
+def _repetition(data: DetectionData, train: Annotations) -> Iterator[Finding]:
+    """Whether repeat-factor sampling repeats anything."""
+    if data.sampler == "uniform":
+        return
+    pairs = statistics.pairs(train, statistics.annotated_images(train))
+    text = statistics.nothing_repeats(pairs, data.sampler, data.repeat_threshold)
+    if text:
+        yield Finding("note", "sampler", text)
 
 
 def examine(dataset: str | DatasetFiles, start: Path | str) -> Iterator[Finding]:
@@ -75,16 +77,19 @@ def examine(dataset: str | DatasetFiles, start: Path | str) -> Iterator[Finding]
     try:
         annotations = annotation_files.load(paths)
     except DataError as error:
-        yield Finding("problem", paths.name, str(error), _source(known, paths, paths.annotations))
+        remedy = "" if paths.annotations.is_file() else _source(known, paths, paths.annotations)
+        yield Finding("problem", paths.name, str(error), remedy)
         return
     index = annotations.index
     text = f"{len(annotations):,} images, {len(index.label):,} annotations, {annotations.num_classes:,} categories"
     yield Finding("ok", paths.name, f"{text} in {paths.annotations}")
     yield from _categories(annotations, known)
     yield from _broken(annotations)
-    yield from _image_files(annotations, known)
+    yield from doctor_checks.boxes(annotations)
+    yield from doctor_checks.objects(annotations)
+    yield from doctor_checks.image_files(annotations, lambda path: _source(known, paths, path))
     if known is not None and known.num_shots and (paths.root / known.num_shots).is_file():
-        yield from _published_counts(paths.root / known.num_shots, known, paths)
+        yield from _published_counts(paths.root / known.num_shots, known, paths, annotations.category_ids.tolist())
 
 
 def _missing_downloads(known: catalog.KnownDataset, paths: catalog.DatasetPaths) -> Iterator[Finding]:
@@ -100,26 +105,27 @@ def _get(download: catalog.Download) -> str:
     return f"get {download.url} ({download.size})"
 
 
-def examine_pixels(dataset: str | DatasetFiles, start: Path | str) -> Iterator[Finding]:
-    """Decode every image, on all cores; finds truncated files and sizes that differ from the json."""
+def examine_pixels(dataset: catalog.Dataset, start: Path | str) -> Iterator[Finding]:
+    """Decode every image, on all cores; finds truncated files, sizes that differ from the json, and 12 bits in 16."""
     from cvpods_ext.data import images  # deferred: the only check that needs torch
 
-    annotations = annotation_files.load(catalog.resolve(dataset, start))
+    annotations = catalog.load(dataset, start)
+    name = annotations.paths.name
 
-    def problem(position: int) -> str:
+    def problem(position: int) -> Finding | None:
         try:
             identity = int(annotations.image_ids[position])
-            images.read(annotations.image_path(position), annotations.size(position), identity)
+            path = annotations.image_path(position)
+            images.read(path, annotations.size(position), identity)
         except DataError as error:
-            return str(error)
-        return ""
+            return Finding("problem", name, str(error), "training skips it, a test stops at it")
+        faint = doctor_checks.faint_pixels(path)
+        return Finding("problem", name, faint, "multiply its values by 16, or write 8 bits a pixel") if faint else None
 
-    name = annotations.paths.name
     with ThreadPoolExecutor() as threads:
         found = track(threads.map(problem, range(len(annotations))), f"decoding {name}", total=len(annotations))
-        problems = [text for text in found if text]
-    for text in problems:
-        yield Finding("problem", name, text, "training skips it, a test stops at it")
+        problems = [finding for finding in found if finding]
+    yield from problems
     if not problems:
         yield Finding("ok", name, f"all {len(annotations):,} images decode and have the size of the json")
 
@@ -140,7 +146,7 @@ def _categories(annotations: Annotations, known: catalog.KnownDataset | None) ->
     if known is not None and annotations.num_classes != known.num_classes:
         text = f"{annotations.num_classes} categories, {name} has {known.num_classes}"
         yield Finding("problem", name, text, "this is another file under a known name; use DatasetFiles for it")
-    counts = statistics.class_counts(annotations)
+    counts = statistics.count_classes(annotations)
     absent = np.flatnonzero(counts == 0)
     if len(absent):
         names = ", ".join(annotations.categories[label].name for label in absent[:EXAMPLES])
@@ -163,31 +169,12 @@ def _broken(annotations: Annotations) -> Iterator[Finding]:
         yield Finding("note", name, f"{facts['crowds']:,} x crowd annotation, not trained on")
 
 
-def _image_files(annotations: Annotations, known: catalog.KnownDataset | None) -> Iterator[Finding]:
-    """Compare image paths with folder listings, one per folder, since a file system answers those much faster."""
-    wanted: dict[Path, list[str]] = defaultdict(list)
-    for position in track(range(len(annotations)), f"image paths of {annotations.paths.name}"):
-        path = annotations.image_path(position)
-        wanted[path.parent].append(path.name)
-    for folder, names in wanted.items():
-        present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-        missing = [name for name in names if name not in present]
-        if missing:
-            text = (
-                f"{len(missing):,} of {len(names):,} images are not in {folder}: {', '.join(missing[:EXAMPLES])}, ..."
-            )
-            remedy = _source(known, annotations.paths, folder / missing[0])
-            yield Finding("problem", annotations.paths.name, text, remedy)
-        else:
-            yield Finding("ok", annotations.paths.name, f"all {len(names):,} images that belong in {folder} are there")
-
-
-def _published_counts(path: Path, known: catalog.KnownDataset, paths: catalog.DatasetPaths) -> Iterator[Finding]:
+def _published_counts(
+    path: Path, known: catalog.KnownDataset, paths: catalog.DatasetPaths, category_ids: Sequence[int]
+) -> Iterator[Finding]:
     try:
-        length = len(num_shots.read(path))
+        length = len(num_shots.read_num_shots(path, category_ids))
     except DataError as error:
         yield Finding("problem", paths.name, str(error), _source(known, paths, path))
         return
-    fits = length == known.num_classes
-    text = f"{path} has counts for {length} classes" + ("" if fits else f", {paths.name} has {known.num_classes}")
-    yield Finding("ok" if fits else "problem", paths.name, text, "" if fits else _source(known, paths, path))
+    yield Finding("ok", paths.name, f"{path} has counts for {length} classes")

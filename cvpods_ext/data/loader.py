@@ -83,6 +83,8 @@ def sampler(data: Data, num_images: int, find_pairs: Callable[[], statistics.Pai
     else:
         instance_counts = pairs.counts("instance")
         factors = statistics.instance_repeat_factors(image_counts, instance_counts, pairs.num_images, threshold)
+    if told := statistics.nothing_repeats(pairs, data.sampler, threshold):
+        logger.warning(told)
     return RepeatFactorSampler(torch.from_numpy(statistics.image_repeat_factors(pairs, factors)))
 
 

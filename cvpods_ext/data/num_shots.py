@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cvpods_ext.config.detection import DetectionData
 from cvpods_ext.config.schema import Data
 from cvpods_ext.data import catalog, category_tables, statistics
 from cvpods_ext.data.annotations.annotations import Annotations
-from cvpods_ext.data.annotations.annotations import load as load_annotations
+from cvpods_ext.data.statistics import FrequencyGroups
 from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.runtime.files import atomic_path, write_json, write_text
 
@@ -37,13 +39,8 @@ def class_counts(data: Data, start: Path | str) -> torch.Tensor:
     """
     import torch  # deferred: `pods_data` reads and writes these files without it
 
-    counts, source = _find(data, start)
     categories = catalog.categories(data.train, start)
-    if len(counts) != len(categories):
-        raise DataError(
-            f"{source} has counts for {len(counts)} classes, but {data.train} has {len(categories)} categories; "
-            "make it again with `pods_data num-shots`"
-        )
+    counts, source = _find(data, start, [category.id for category in categories])
     empty = [category.name for category, count in zip(categories, counts, strict=True) if count <= 0]
     if empty:
         shown = ", ".join(empty[:8]) + (", ..." if len(empty) > 8 else "")
@@ -64,7 +61,7 @@ def image_counts(data: Data, start: Path | str) -> torch.Tensor:
 
     counts = _shipped_image_counts(data)
     if counts is None:
-        counts = statistics.class_counts(_annotations(data, start), "image")
+        counts = statistics.count_classes(_annotations(data, start), "image")
     return torch.from_numpy(counts.astype(np.float32))
 
 
@@ -75,16 +72,20 @@ def instance_counts(data: Data, start: Path | str) -> torch.Tensor:
     table = catalog.known(data.train).table if isinstance(data.train, str) else ""
     counts = np.array([category.instance_count for category in category_tables.load(table)] if table else [-1])
     if (counts < 0).any():
-        counts = statistics.class_counts(_annotations(data, start), "instance")
+        counts = statistics.count_classes(_annotations(data, start), "instance")
     return torch.from_numpy(counts.astype(np.float32))
 
 
-def frequency_groups(data: Data, start: Path | str) -> np.ndarray:
-    """(num_classes,) of "r", "c", "f": what the data set says, else by its numbers of training images."""
+def frequency_groups(data: DetectionData, start: Path | str) -> FrequencyGroups:
+    """What the training set says of its classes, else by its numbers of images and `data.frequency_limits`."""
     stated = np.array([category.frequency for category in catalog.categories(data.train, start)])
     if (stated != "").all():
-        return stated
-    return statistics.frequency_groups(statistics.class_counts(_annotations(data, start)))
+        return FrequencyGroups(stated, "stated by the training set")
+    annotations = _annotations(data, start)
+    groups = statistics.groups_by_count(statistics.count_classes(annotations), data.frequency_limits)
+    rare, common = data.frequency_limits
+    origin = f"training images per class in {annotations.facts['json']}: rare <= {rare} < common <= {common} < frequent"
+    return FrequencyGroups(groups, origin)
 
 
 def num_images(data: Data, start: Path | str) -> int:
@@ -118,8 +119,8 @@ def _shipped_image_counts(data: Data) -> np.ndarray | None:
     return counts if (counts >= 0).all() else None
 
 
-def _find(data: Data, start: Path | str) -> tuple[np.ndarray, str]:
-    """Counts and where they are from."""
+def _find(data: Data, start: Path | str, category_ids: Sequence[int]) -> tuple[np.ndarray, str]:
+    """Counts in the order of the ascending `category_ids`, and where they are from."""
     if data.num_shots:
         named = Path(data.num_shots).expanduser()
         path = named if named.is_absolute() else catalog.data_root(start) / named
@@ -127,22 +128,22 @@ def _find(data: Data, start: Path | str) -> tuple[np.ndarray, str]:
             raise ConfigError(
                 f"data.num_shots={data.num_shots}: {path} does not exist; write it with `pods_data num-shots`"
             )
-        return read(path), str(path)
+        return read_num_shots(path, category_ids), str(path)
     if isinstance(data.train, str):
         entry = catalog.known(data.train)
         published = _in_data_root(entry.num_shots, start)
         if published is not None:
-            return read(published), str(published)
+            return read_num_shots(published, category_ids), str(published)
         counts = _shipped_image_counts(data)
         if counts is not None:
             return counts, f"shipped table {entry.table} (images per class)"
     annotations = _annotations(data, start)
-    counts = statistics.class_counts(annotations, "image")
+    counts = statistics.count_classes(annotations, "image")
     return counts, f"images per class counted in {annotations.paths.annotations}"
 
 
 def _annotations(data: Data, start: Path | str) -> Annotations:
-    return load_annotations(catalog.resolve(data.train, start))
+    return catalog.load(data.train, start)
 
 
 def _in_data_root(relative: str, start: Path | str) -> Path | None:
@@ -153,20 +154,38 @@ def _in_data_root(relative: str, start: Path | str) -> Path | None:
     return path if relative and path.is_file() else None
 
 
-def read(path: Path) -> np.ndarray:
-    """(num_classes,) int64 from either format, in label order. Never unpickles."""
+def read_num_shots(path: Path, category_ids: Sequence[int]) -> np.ndarray:
+    """(num_classes,) int64 in label order, from either format. Never unpickles.
+
+    A json names its categories, which must be those of the data set; an npy has counts alone, so its length must fit.
+    """
     try:
         values = np.load(path, allow_pickle=False) if path.suffix == ".npy" else json.loads(path.read_text())
         flat = np.asarray(values)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, RecursionError, OverflowError) as error:
         raise DataError(f"{path} is not a num_shots file ({error}); write it with `pods_data num-shots`") from error
-    if path.suffix != ".npy":
-        if flat.ndim != 1 or len(flat) % 2 or flat.dtype.kind != "i":
-            raise DataError(f"{path} must be a flat list of whole numbers: category id, count, category id, count, ...")
-        flat = flat.reshape(-1, 2)[:, 1]  # written by ascending id; the ids themselves are not trusted
-    if flat.ndim != 1 or flat.dtype.kind not in "iu":
-        raise DataError(f"{path} must hold a one-dimensional array of whole numbers, got {flat.dtype} {flat.shape}")
-    return flat.astype(np.int64)
+    if not isinstance(flat, np.ndarray) or flat.ndim != 1 or flat.dtype.kind not in "iu":
+        raise DataError(f"{path} must hold a one-dimensional array of whole numbers; write it with pods_data num-shots")
+    if path.suffix == ".npy":
+        found = flat
+    elif len(flat) % 2:
+        raise DataError(f"{path} must be a flat list of whole numbers: category id, count, category id, count, ...")
+    else:
+        count_of = dict(zip(flat[::2].tolist(), flat[1::2].tolist(), strict=True))
+        strange = sorted(set(category_ids) ^ set(count_of))
+        if strange or 2 * len(count_of) != len(flat):
+            raise DataError(
+                f"{path} has counts for {len(flat) // 2} classes, which are not the {len(category_ids)} categories of "
+                f"the training set (category ids {strange[:5]} are in one of both only); make it again with "
+                "`pods_data num-shots`"
+            )
+        found = np.array([count_of[number] for number in category_ids])
+    if len(found) != len(category_ids):
+        raise DataError(
+            f"{path} has counts for {len(found)} classes, but the training set has {len(category_ids)} categories; "
+            "make it again with `pods_data num-shots`"
+        )
+    return found.astype(np.int64)
 
 
 def write(path: Path, counts: np.ndarray, category_ids: np.ndarray, origin: dict[str, object]) -> None:

@@ -5,15 +5,18 @@ Shapes: N = images, P = distinct (image, class) pairs, C = foreground classes. C
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from cvpods_ext.data.annotations.annotations import Annotations
+from cvpods_ext.errors import ConfigError
 
 Count = Literal["image", "instance"]
-RARE_AT_MOST, COMMON_AT_MOST = 10, 100  # images; the limits that LVIS v1 and v0.5 both follow
+LVIS_LIMITS = (10, 100)  # images of a rare and of a common class at most, in LVIS v1 and v0.5
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def pairs(annotations: Annotations, images: np.ndarray | None = None) -> Pairs:
     return Pairs(distinct // num_classes, distinct % num_classes, instances, num_images, num_classes)
 
 
-def class_counts(annotations: Annotations, count: Count = "image") -> np.ndarray:
+def count_classes(annotations: Annotations, count: Count = "image") -> np.ndarray:
     """(C,) int64: images that contain each class, or its instances."""
     return pairs(annotations).counts(count)
 
@@ -56,6 +59,20 @@ def annotated_images(annotations: Annotations) -> np.ndarray:
     """Ascending positions of the images with at least one annotation to train on."""
     index = annotations.index
     return np.unique(index.image[~index.crowd])
+
+
+def training_images(annotations: Annotations, with_empty: bool) -> np.ndarray:
+    """Ascending positions of the images to train on, all of them `with_empty`; says how many are left out."""
+    annotated = annotated_images(annotations)
+    if with_empty:
+        return np.arange(len(annotations))
+    if len(annotated) < len(annotations):
+        logger.info(
+            "%d of %d images of %s have no annotation to train on and are left out; "
+            "data.train_on_empty_images=True trains on them",
+            *(len(annotations) - len(annotated), len(annotations), annotations.paths.name),
+        )
+    return annotated
 
 
 def repeat_factors(image_counts: np.ndarray, num_images: int, threshold: float) -> np.ndarray:
@@ -89,9 +106,38 @@ def image_repeat_factors(pairs: Pairs, class_factors: np.ndarray) -> np.ndarray:
     return factors
 
 
-def frequency_groups(image_counts: np.ndarray) -> np.ndarray:
-    """(C,) of "r", "c", "f": at most 10 images, at most 100, more. For data whose json does not say."""
-    return np.where(image_counts <= RARE_AT_MOST, "r", np.where(image_counts <= COMMON_AT_MOST, "c", "f"))
+@dataclass(frozen=True)
+class FrequencyGroups:
+    """groups (C,) of "r", "c", "f" for rare, common and frequent; `origin` says in words where they are from."""
+
+    groups: np.ndarray
+    origin: str
+
+
+def groups_by_count(image_counts: np.ndarray, limits: tuple[int, int] = LVIS_LIMITS) -> np.ndarray:
+    """(C,) of "r", "c", "f": at most so many training images, at most so many, more."""
+    rare, common = limits
+    if not 0 <= rare <= common:
+        raise ConfigError(f"data.frequency_limits={limits}: give the images of a rare, then of a common class at most")
+    return np.where(image_counts <= rare, "r", np.where(image_counts <= common, "c", "f"))
+
+
+def nothing_repeats(pairs: Pairs, sampler: str, threshold: float) -> str:
+    """Why repeat-factor sampling draws every image once, and a threshold that would repeat some; "" if it repeats.
+
+    A class is repeated as soon as the threshold exceeds its frequency f, by the factor sqrt(t / f).
+    """
+    counts, instances = pairs.counts("image"), pairs.counts("instance")
+    frequency = counts[counts > 0] / pairs.num_images
+    if sampler == "instance_repeat_factor":
+        frequency = np.sqrt(frequency * instances[counts > 0] / instances.sum())
+    if not len(frequency) or frequency.min() < threshold:
+        return ""
+    rarest = frequency.min()
+    return (
+        f"data.sampler={sampler} repeats no image at data.repeat_threshold={threshold:g}: the rarest class has a "
+        f"frequency of {rarest:.3g}. A threshold of {4 * rarest:.2g} would draw its images about twice as often."
+    )
 
 
 def gini(counts: np.ndarray) -> float:

@@ -103,7 +103,8 @@ class Detection(Task):
 
     def meters(self, experiment: Experiment, model: nn.Module, device: torch.device) -> Sequence[GroupMeter]:
         """How rare, common and frequent classes are learned."""
-        return [GroupMeter(model, frequency_groups(experiment.config.data, experiment.folder), device)]
+        found = frequency_groups(detection_config(experiment).data, experiment.folder)
+        return [GroupMeter(model, found.groups, device)]
 
     def drawer(self, experiment: Experiment) -> Draw:
         """Boxes, masks and class names."""

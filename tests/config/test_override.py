@@ -76,6 +76,8 @@ def test_a_data_set_of_ones_own_is_a_pair_of_paths():
     config = apply_overrides(config, ["data.train.images=other"])
     assert config.data.train == DatasetFiles(annotations="a.json", images="other")
     assert flatten(config)["data.train"] == {"annotations": "a.json", "images": "other", "names_may_leave": False}
+    both = (DatasetFiles(annotations="a.json", images="img"), DatasetFiles(annotations="b.json", images="img"))
+    assert override(config, data=dict(train=both)).data.train == both
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_doctor_in_an_experiment_folder_checks_what_it_needs(run, tmp_path, monk
     monkeypatch.setenv("PODS_DATASETS", str(shared("data/datasets")))
     (tmp_path / "config.py").write_text(
         "from cvpods_ext.config.bases import MASK_RCNN_LVIS05 as BASE\n"
-        "from cvpods_ext.config import override\nconfig = override(BASE)\n"
+        "from cvpods_ext.config import override\nconfig = override(BASE, model=dict(init='none'))\n"
     )
     (tmp_path / "net.py").write_text("")
     status, out, _ = run("doctor")
@@ -65,6 +65,18 @@ def test_doctor_in_an_experiment_folder_checks_what_it_needs(run, tmp_path, monk
     assert "lvis_v0.5_train" in out
     assert "lvis_v0.5_val" in out
     assert "lvis_v1" not in out
+
+
+def test_doctor_misses_the_weights_that_training_starts_from(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("PODS_DATASETS", str(shared("data/datasets")))
+    (tmp_path / "config.py").write_text(
+        "from cvpods_ext.config.bases import MASK_RCNN_LVIS05 as BASE\n"
+        "from cvpods_ext.config import override\nconfig = override(BASE, model=dict(init='absent.pth'))\n"
+    )
+    (tmp_path / "net.py").write_text("")
+    status, out, _ = run("doctor")
+    assert status == 1
+    assert "absent.pth" in out
 
 
 def test_doctor_elsewhere_checks_all_known_sets(run):

@@ -171,7 +171,9 @@ def test_train_and_test_must_have_as_many_categories(tmp_path):
     train, test = write_dataset(tmp_path), write_dataset(tmp_path / "b", name="val")
     path = write_json(tmp_path / "b" / "val.json", [image(1)], [], categories(3))
     cfg = config(train, test=DatasetFiles(annotations=str(path), images=test.images))
-    with pytest.raises(DataError, match=r"val\.json has 1 categories, but the training set .* has 2"):
+    with pytest.raises(
+        DataError, match=r"val\.json has 1 categories, the training set 2, .*: 1 of the training set are absent"
+    ):
         loader.test_batches(cfg, tmp_path, 0, 1, ())
 
 

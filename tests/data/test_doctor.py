@@ -1,9 +1,12 @@
 import json
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from shared import shared
-from tiny_dataset import annotation, categories, image, write_dataset, write_json
+from tiny_dataset import annotation, categories, image, write_dataset, write_json, write_photo
 
 from cvpods_ext.config.detection import DetectionData
 from cvpods_ext.config.schema import DatasetFiles
@@ -98,7 +101,10 @@ def test_another_file_under_a_known_name_is_noticed(tmp_path):
     (tmp_path / "lvis" / "num_shots_v1.0.json").write_text(json.dumps([1, 2]))
     texts = [problem.text for problem in problems(doctor.examine("lvis_v1_train", "."))]
     assert "1 categories, lvis_v1_train has 1203" in texts
-    assert any("has counts for 1 classes, lvis_v1_train has 1203" in text for text in texts)
+    assert any(
+        "has counts for 1 classes, but the training set has 1 categories" in text or "which are not the" in text
+        for text in texts
+    )
 
 
 def test_train_and_test_with_different_categories_do_not_fit_one_network(tmp_path):
@@ -106,13 +112,20 @@ def test_train_and_test_with_different_categories_do_not_fit_one_network(tmp_pat
     train, test = write_dataset(tmp_path), write_dataset(tmp_path / "val", name="val")
     assert problems(doctor.examine_experiment(DetectionData(train=train, test=test), ".")) == []
     write_json(tmp_path / "val" / "val.json", [image(1)], [annotation(1, 1, 3)], categories(3, 8))
-    assert (
-        "category ids of train.json and val.json differ"
-        in only_problem(doctor.examine_experiment(DetectionData(train=train, test=test), ".")).text
-    )
-    write_json(tmp_path / "val" / "val.json", [image(1)], [annotation(1, 1, 3)], categories(3))
     texts = [found.text for found in problems(doctor.examine_experiment(DetectionData(train=train, test=test), "."))]
-    assert "1 categories, but the network gets 2 classes" in texts
+    assert any("1 of the training set are absent here: 'class 7' (id 7)" in text for text in texts)
+    assert any("1 here are unknown in the training set: 'class 8' (id 8)" in text for text in texts)
+
+
+def test_names_that_are_swapped_between_the_splits_are_seen(tmp_path):
+    (tmp_path / "val").mkdir()
+    train, test = write_dataset(tmp_path), write_dataset(tmp_path / "val", name="val")
+    content = json.loads(Path(test.annotations).read_text())
+    first, second = content["categories"]
+    first["name"], second["name"] = second["name"], first["name"]
+    Path(test.annotations).write_text(json.dumps(content))
+    problem = only_problem(doctor.examine_experiment(DetectionData(train=train, test=test), "."))
+    assert "id 3 is 'class 3' in training and 'class 7' here" in problem.text
 
 
 def test_class_counts_of_a_wrong_length_are_a_problem(tmp_path):
@@ -133,3 +146,128 @@ def test_decoding_finds_truncated_files_and_other_sizes(tmp_path):
     assert len(texts) == 2
     assert "1.png cannot be decoded" in texts[0]
     assert "3.png is 48 x 64 pixels" in texts[1]
+
+
+def rewrite(files, change):
+    """Change every annotation of a data set."""
+    content = json.loads(Path(files.annotations).read_text())
+    for entry in content["annotations"]:
+        change(entry)
+    Path(files.annotations).write_text(json.dumps(content))
+
+
+def as_corners(entry):
+    x, y, width, height = entry["bbox"]
+    entry["bbox"] = [x, y, x + width, y + height]
+
+
+def as_fractions(entry):
+    entry["bbox"] = [side / 64 for side in entry["bbox"]]
+
+
+def elsewhere(entry):
+    entry["bbox"] = [0, 0, 12, 12]
+
+
+def without_polygons(change):
+    def both(entry):
+        change(entry)
+        del entry["segmentation"]
+
+    return both
+
+
+@pytest.mark.parametrize(
+    ("change", "text", "remedy"),
+    [
+        (as_corners, "12 of these agree as corners", "Write x1, y1, x2 - x1, y2 - y1"),
+        (without_polygons(lambda a: a.update(bbox=[20, 20, 44, 44])), "they look like two corners", "are they x1, y1"),
+        (as_fractions, "are they fractions of the image", "multiply x and width by"),
+        (without_polygons(as_fractions), "are they fractions of the image", "multiply x and width by"),
+        (elsewhere, "12 boxes contradict their polygons", "derived from the polygons"),
+        (lambda a: a.update(iscrowd=1), "every one of the 12 annotations is a crowd", "set it to 0"),
+        (lambda a: a.update(iscrowd="1"), "every one of the 12 annotations is a crowd", "set it to 0"),
+    ],
+)
+def test_what_a_person_would_see_is_found(change, text, remedy, tmp_path):
+    files = write_dataset(tmp_path)
+    rewrite(files, change)
+    problem = only_problem(doctor.examine(files, "."))
+    assert text in problem.text
+    assert remedy in problem.remedy
+
+
+def test_sound_boxes_are_not_suspected(tmp_path):
+    files = write_dataset(tmp_path)
+    rewrite(files, lambda a: a.update(bbox=[10, 10, 20, 18]))  # loose, not wrong
+    assert problems(doctor.examine(files, ".")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "on_disk", "remedy"),
+    [
+        ("Photo.PNG", "photo.png", "capitals or the Unicode form"),
+        ("cafe\u0301.png", "caf\u00e9.png", "capitals or the Unicode form"),
+        ("photo.jpg", "photo.png", "only in their endings"),
+    ],
+)
+def test_files_that_are_called_a_little_differently_are_pointed_out(name, on_disk, remedy, tmp_path):
+    write_photo(tmp_path / on_disk)
+    entries = [image(1, file_name=name)]
+    write_json(tmp_path / "x.json", entries, [annotation(1, 1, 3)], categories(3))
+    problem = only_problem(doctor.examine(DatasetFiles(annotations="x.json", images="."), "."))
+    assert remedy in problem.remedy
+
+
+def test_backslashes_are_read_as_slashes_and_names_may_not_leave_the_folder(tmp_path):
+    (tmp_path / "images" / "sub").mkdir(parents=True)
+    write_photo(tmp_path / "images" / "sub" / "1.png")
+    write_photo(tmp_path / "2.png")
+    write_json(tmp_path / "x.json", [image(1, file_name="sub\\1.png")], [annotation(1, 1, 3)], categories(3))
+    files = DatasetFiles(annotations="x.json", images="images")
+    assert problems(doctor.examine(files, ".")) == []
+    for name in ("../2.png", str(tmp_path / "2.png"), "sub/../../2.png", "..\\2.png", "C:\\2.png"):
+        write_json(tmp_path / "x.json", [image(1, file_name=name)], [annotation(1, 1, 3)], categories(3))
+        assert "leads out of the image folder" in only_problem(doctor.examine(files, ".")).text
+    write_json(tmp_path / "x.json", [image(1, file_name="../2.png")], [annotation(1, 1, 3)], categories(3))
+    allowed = DatasetFiles(annotations="x.json", images="images", names_may_leave=True)
+    assert problems(doctor.examine(allowed, ".")) == []
+
+
+def test_images_without_objects_are_counted(tmp_path):
+    files = write_dataset(tmp_path, images=4)
+    content = json.loads(Path(files.annotations).read_text())
+    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] < 3]
+    Path(files.annotations).write_text(json.dumps(content))
+    findings = list(doctor.examine(files, "."))
+    assert problems(findings) == []
+    [note] = [found for found in findings if "left out of training" in found.text]
+    assert note.text.startswith("2 of 4 images")
+    assert "train_on_empty_images" in note.remedy
+
+
+def test_twelve_bits_in_files_of_sixteen_are_seen_when_decoding(tmp_path):
+    files = write_dataset(tmp_path, images=2)
+    values = np.random.default_rng(0).integers(0, 4096, (48, 64)).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "1.png")
+    problem = only_problem(doctor.examine_pixels(files, "."))
+    assert "1.png has 16 bits a pixel of which 12 are used" in problem.text
+    Image.fromarray((values * 16).astype(np.uint16)).save(tmp_path / "1.png")
+    assert problems(doctor.examine_pixels(files, ".")) == []
+
+
+def test_repeat_factors_that_repeat_nothing_name_a_threshold_that_would(tmp_path):
+    files = write_dataset(tmp_path)
+    data = DetectionData(train=files, test=files, sampler="repeat_factor")
+    [note] = [found for found in doctor.examine_experiment(data, ".") if found.subject == "sampler"]
+    assert "repeats no image at data.repeat_threshold=0.001" in note.text
+    assert "A threshold of 4 would" in note.text  # every class is in every image
+
+
+def test_several_training_files_are_examined_together(tmp_path):
+    (tmp_path / "b").mkdir()
+    first, second = write_dataset(tmp_path), write_dataset(tmp_path / "b", images=2)
+    data = DetectionData(train=(first, second), test=first)
+    findings = list(doctor.examine_experiment(data, "."))
+    assert problems(findings) == []
+    assert any("2 files joined by name: 8 images, 2 categories" in found.text for found in findings)

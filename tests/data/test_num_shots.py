@@ -51,7 +51,7 @@ def test_own_data_is_counted_from_its_json(tmp_path):
 
 def test_a_file_of_another_length_names_both(tmp_path):
     (tmp_path / "mine.json").write_text(json.dumps([1, 5, 2, 6, 3, 7]))
-    with pytest.raises(DataError, match=r"mine\.json has counts for 3 classes, but lvis_v1_train has 1203"):
+    with pytest.raises(DataError, match=r"mine\.json has counts for 3 classes, which are not the 1203 categories"):
         num_shots.class_counts(DetectionData(num_shots="mine.json"), tmp_path)
 
 
@@ -71,7 +71,7 @@ def test_a_named_file_that_is_absent_says_how_to_make_it(tmp_path):
 def test_both_formats_are_read_as_written(tmp_path, suffix):
     path = tmp_path / f"counts.{suffix}"
     num_shots.write(path, np.array([5, 0, 7]), np.array([2, 4, 9]), {"count": "images per class"})
-    assert num_shots.read(path).tolist() == [5, 0, 7]
+    assert num_shots.read_num_shots(path, [2, 4, 9]).tolist() == [5, 0, 7]
     assert json.loads((tmp_path / f"counts.{suffix}.origin.json").read_text()) == {"count": "images per class"}
 
 
@@ -84,7 +84,32 @@ def test_the_json_is_a_flat_list_of_ids_and_counts(tmp_path):
 def test_other_json_is_refused(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(DataError, match=r"x\.json"):
-        num_shots.read(tmp_path / "x.json")
+        num_shots.read_num_shots(tmp_path / "x.json", [1])
+
+
+def test_counts_of_other_categories_or_of_another_number_are_not_taken_by_position(tmp_path):
+    (tmp_path / "x.json").write_text("[9, 7, 2, 5, 4, 6]")
+    assert num_shots.read_num_shots(tmp_path / "x.json", [2, 4, 9]).tolist() == [5, 6, 7]  # by id, in any order
+    for ids in ([2, 4, 8], [2, 4], [1, 2, 4, 9]):
+        with pytest.raises(DataError, match="which are not the"):
+            num_shots.read_num_shots(tmp_path / "x.json", ids)
+    (tmp_path / "x.json").write_text("[2, 7, 2, 5, 4, 6]")
+    with pytest.raises(DataError, match="which are not the"):
+        num_shots.read_num_shots(tmp_path / "x.json", [2, 4])
+    np.save(tmp_path / "x.npy", np.array([5, 6]))
+    with pytest.raises(DataError, match=r"counts for 2 classes, but the training set has 3 categories"):
+        num_shots.read_num_shots(tmp_path / "x.npy", [1, 2, 3])
+
+
+def test_frequency_groups_of_own_data_follow_its_training_images_and_the_limits_of_the_config(tmp_path):
+    entries = [annotation(1, 1, 3), annotation(2, 1, 7), annotation(3, 2, 7)]
+    path = write_json(tmp_path / "x.json", [image(1), image(2)], entries, categories(3, 7))
+    files = DatasetFiles(annotations=str(path), images=str(tmp_path))
+    found = num_shots.frequency_groups(DetectionData(train=files, frequency_limits=(1, 2)), tmp_path)
+    assert found.groups.tolist() == ["r", "c"]
+    assert found.origin == "training images per class in x.json: rare <= 1 < common <= 2 < frequent"
+    with pytest.raises(ConfigError, match="frequency_limits"):
+        num_shots.frequency_groups(DetectionData(train=files, frequency_limits=(5, 2)), tmp_path)
 
 
 def test_a_pickle_in_an_npy_is_never_executed(tmp_path):
@@ -94,7 +119,7 @@ def test_a_pickle_in_an_npy_is_never_executed(tmp_path):
 
     np.save(tmp_path / "x.npy", np.array([Trap()], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="is not a num_shots file"):
-        num_shots.read(tmp_path / "x.npy")
+        num_shots.read_num_shots(tmp_path / "x.npy", [1, 2])
     assert not (tmp_path / "executed").exists()
 
 
@@ -102,7 +127,7 @@ def test_an_npy_of_another_shape_or_type_is_refused(tmp_path):
     for values in (np.ones((2, 2), np.int64), np.ones(3)):
         np.save(tmp_path / "x.npy", values)
         with pytest.raises(DataError, match="one-dimensional array of whole numbers"):
-            num_shots.read(tmp_path / "x.npy")
+            num_shots.read_num_shots(tmp_path / "x.npy", [1, 2])
 
 
 def test_another_suffix_is_refused(tmp_path):

@@ -58,7 +58,7 @@ def test_tables_have_the_published_groups_and_inequality(table, groups, gini_ima
     image_counts, instance_counts = table_counts(table)
     stated = [category.frequency for category in category_tables.load(table)]
     assert tuple(stated.count(group) for group in "rcf") == groups
-    assert statistics.frequency_groups(image_counts).tolist() == stated
+    assert statistics.groups_by_count(image_counts).tolist() == stated
     assert statistics.gini(image_counts) == pytest.approx(gini_images, abs=5e-4)
     assert statistics.gini(instance_counts) == pytest.approx(gini_instances, abs=5e-4)
 
@@ -120,8 +120,8 @@ def test_counts_ignore_crowds_and_can_be_limited_to_some_images(tmp_path, monkey
     path = write_json(tmp_path / "x.json", [image(5), image(6), image(7), image(8)], entries, categories(9, 20))
     loaded = annotations.load(catalog.resolve(DatasetFiles(annotations=str(path), images=str(tmp_path)), tmp_path))
     assert statistics.annotated_images(loaded).tolist() == [0, 2]
-    assert statistics.class_counts(loaded, "image").tolist() == [2, 1]
-    assert statistics.class_counts(loaded, "instance").tolist() == [2, 2]
+    assert statistics.count_classes(loaded, "image").tolist() == [2, 1]
+    assert statistics.count_classes(loaded, "instance").tolist() == [2, 2]
     only_last = statistics.pairs(loaded, np.array([2, 3]))
     assert (only_last.num_images, only_last.counts().tolist()) == (2, [1, 0])
     assert only_last.image.tolist() == [0]

@@ -54,9 +54,9 @@ def test_centres_need_the_json(tmp_path, monkeypatch):
 
 
 def test_frequency_groups_are_those_that_the_data_set_states_else_follow_its_images(own, tmp_path):
-    groups = num_shots.frequency_groups(LVIS1, tmp_path).tolist()
+    groups = num_shots.frequency_groups(LVIS1, tmp_path).groups.tolist()
     assert [groups.count(group) for group in "rcf"] == [337, 461, 405]
-    assert num_shots.frequency_groups(own, tmp_path).tolist() == ["r", "r"]
+    assert num_shots.frequency_groups(own, tmp_path).groups.tolist() == ["r", "r"]
 
 
 def test_all_boxes_lie_in_the_order_of_the_index(own, tmp_path):

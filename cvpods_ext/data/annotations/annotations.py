@@ -302,9 +302,17 @@ def _nested(lists: pa.ListArray) -> tuple[pa.Array, np.ndarray]:
 def load(paths: DatasetPaths, masks: bool = True) -> Annotations:
     """Open the annotations of a data set, parsing its json first if that was never done for its content.
 
-    Tells, once a process, what is left out: of a network that learns `masks`, or only boxes.
+    Tells, once a process, what is left out: of a network that learns `masks`, or only boxes. DataError for images that
+    cannot be looked up.
     """
     annotations = read_cached(paths, masks)
+    if annotations.facts["images_nameless"]:
+        raise DataError(
+            f"{paths.annotations}: {annotations.facts['images_nameless']} images have neither a file_name nor a "
+            "coco_url that can be looked up. Add the names, or remove these images."
+        )
+    if annotations.facts["name_outside"] and paths.schema != "lvis":
+        image_file(paths, annotations.facts["name_outside"])
     name = paths.annotations.name
     for problem, count in {**annotations.facts["images_dropped"], **annotations.dropped}.items():
         _tell_once(annotations.arrow, logging.WARNING, f"{name}: {count} x {problem}")

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from cvpods_ext.data.annotations import policy, ragged
+from cvpods_ext.data.annotations.file_names import leaves_folder
 from cvpods_ext.data.category_tables import Category
 from cvpods_ext.errors import DataError
 
@@ -34,6 +35,7 @@ class ImageColumns:
         self.ids, self.heights, self.widths = array("q"), array("i"), array("i")
         self.dropped: Counter[str] = Counter()
         self.nameless = 0
+        self.outside = ""  # the first file name that leads out of the image folder
         self._seen: dict[int, int] = {}
         self._names: dict[str, _Strings] = {"file_name": _Strings(), "coco_url": _Strings()}
         self._lists = {"neg_category_ids": _IdLists(), "not_exhaustive_category_ids": _IdLists()}
@@ -60,6 +62,8 @@ class ImageColumns:
         self.heights.append(height)
         self.widths.append(width)
         self.nameless += not any(names.values())
+        if not self.outside and names["file_name"] and leaves_folder(names["file_name"]):
+            self.outside = names["file_name"]
         for key, strings in self._names.items():
             strings.append(names[key])
         for key, lists in self._lists.items():

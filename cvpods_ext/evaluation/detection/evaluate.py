@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cvpods_ext.data.statistics import FrequencyGroups
 from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.evaluation.detection import backend_hotcoco, backend_official, detections, ground_truth
 from cvpods_ext.evaluation.detection.families import Source, compute
@@ -40,20 +41,18 @@ def evaluate(
     families: Sequence[str] = ("bbox", "segm"),
     max_detections: int = 300,
     evaluator: Evaluator = "own",
-    train_image_counts: Sequence[int] | None = None,
+    frequency: FrequencyGroups | None = None,
     workers: int | None = None,
 ) -> Evaluation:
     """Metrics in percent for every family, None where a group has no ground truth.
 
     `max_detections` is LVIS's limit per image over all categories; COCO's protocol fixes 100 per image and category.
     `evaluator="hotcoco"` asks another fast implementation instead, `"lvis"` the official packages (minutes and
-    gigabytes); the numbers are the same. `train_image_counts` (K,) give the frequency groups of a file that has none.
+    gigabytes); the numbers are the same. `frequency` has the groups of a file that does not state them.
     `workers` as in `matching_pipeline.match_table`. Raises ConfigError as `check_families`, DataError for wrong files.
     """
     check_families(families, evaluator)
-    gt = ground_truth.load(
-        annotations_json, masks=any(map(needs_masks, families)), train_image_counts=train_image_counts
-    )
+    gt = ground_truth.load(annotations_json, masks=any(map(needs_masks, families)), frequency=frequency)
     ground_truth.tell(gt)
     limit = limit_of(gt.federated, max_detections)
     settings = {

@@ -20,6 +20,7 @@ from cvpods_ext.data.annotations.annotations import Annotations, EveryAnnotation
 from cvpods_ext.data.annotations.policy import BOX_WORDS, EVALUATED_BOXES, EVALUATED_MASKS, MASK_WORDS
 from cvpods_ext.data.category_tables import Category
 from cvpods_ext.data.paths import DatasetPaths
+from cvpods_ext.data.statistics import FrequencyGroups, groups_by_count
 from cvpods_ext.errors import DataError
 from cvpods_ext.evaluation.detection import annotation_masks
 from cvpods_ext.evaluation.detection.protocol import GROUPS
@@ -109,11 +110,12 @@ class GroundTruth:
         return [{"size": size, "counts": count} for size, count in zip(sizes, counts, strict=True)]
 
 
-def load(path: Path, masks: bool, train_image_counts: Sequence[int] | None = None) -> GroundTruth:
+def load(path: Path, masks: bool, frequency: FrequencyGroups | None = None) -> GroundTruth:
     """Read a COCO or LVIS json, from its cache if there is one; `masks=False` leaves the masks out.
 
     It is federated (LVIS) if a category has a frequency or an image has `neg_category_ids`. Absent frequencies are
-    derived from `train_image_counts` (K,), else from the categories' `image_count`, else from this file's images.
+    taken from `frequency`, those of the training set, else derived from the categories' `image_count`, else from this
+    file's images.
     DataError if the file cannot be read, or has annotations but no mask although `masks` are wanted.
     """
     path = Path(path)
@@ -142,7 +144,7 @@ def load(path: Path, masks: bool, train_image_counts: Sequence[int] | None = Non
         image_sizes=np.stack((found.heights, found.widths), axis=1)[order].astype(np.int64),
         category_ids=found.category_ids,
         category_names=[category.name for category in found.categories],
-        frequency=_frequency(found.categories, train_image_counts, own_counts, path, notes),
+        frequency=_frequency(found.categories, frequency, own_counts, path, notes),
         images=place[every.image],
         categories=every.label.astype(np.int64),
         boxes=every.boxes,
@@ -201,21 +203,24 @@ def tell(gt: GroundTruth) -> None:
 
 def _frequency(
     categories: Sequence[Category],
-    train_image_counts: Sequence[int] | None,
+    given: FrequencyGroups | None,
     own_counts: np.ndarray,
     path: Path,
     notes: dict[str, Any],
 ) -> np.ndarray:
-    """(K,) positions in GROUPS: as the file says, else by image counts (rare <= 10 < common <= 100 < frequent)."""
+    """(K,) positions in GROUPS: as the file says, else as given, else by image counts and the limits of LVIS."""
     if all(category.frequency for category in categories):
         return np.array([GROUPS.index(category.frequency) for category in categories])
-    if train_image_counts is not None:
-        if len(train_image_counts) != len(categories):
-            raise DataError(f"{len(train_image_counts)} image counts for the {len(categories)} categories of {path}.")
-        counts, origin = np.asarray(train_image_counts), "training image counts"
-    elif all(category.image_count >= 0 for category in categories):
+    if given is not None:
+        if len(given.groups) != len(categories):
+            raise DataError(
+                f"{path} has {len(categories)} categories, the training set {len(given.groups)}; they must be the same"
+            )
+        notes["frequency"] = given.origin
+        return np.array([GROUPS.index(group) for group in given.groups])
+    if all(category.image_count >= 0 for category in categories):
         counts, origin = np.array([category.image_count for category in categories]), "image_count of the categories"
     else:
         counts, origin = own_counts, f"image counts of {path.name} itself"
     notes["frequency"] = f"derived from {origin}"
-    return np.searchsorted([10, 100], counts, side="left")
+    return np.array([GROUPS.index(group) for group in groups_by_count(counts)])

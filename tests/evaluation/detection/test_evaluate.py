@@ -8,6 +8,7 @@ import reference_evaluator
 from evaluation_cases import box_mask, perturbed, rle_json, synthetic, write_case, write_empty
 from shared import shared
 
+from cvpods_ext.data.statistics import FrequencyGroups
 from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.evaluation.detection.evaluate import evaluate
 
@@ -146,11 +147,12 @@ def test_absent_frequencies_are_derived_and_said_so(tmp_path):
     own = evaluate(*case, families=("bbox",))
     assert own.settings["frequency"] == "derived from image counts of annotations.json itself"
     assert own["bbox"]["APr"] == own["bbox"]["AP"]  # six images: all are rare
-    given = evaluate(*case, families=("bbox",), train_image_counts=[10, 11, 100, 101, 5000, 1, 0])
-    assert given.settings["frequency"] == "derived from training image counts"
+    groups = FrequencyGroups(np.array(list("rccffrr")), "training images per class in train.json")
+    given = evaluate(*case, ("bbox",), frequency=groups)
+    assert given.settings["frequency"] == "training images per class in train.json"
     assert None not in (given["bbox"]["APr"], given["bbox"]["APc"], given["bbox"]["APf"])
-    with pytest.raises(DataError, match="3 image counts for the 7 categories"):
-        evaluate(*case, families=("bbox",), train_image_counts=[1, 2, 3])
+    with pytest.raises(DataError, match="has 7 categories, the training set 2; they must be the same"):
+        evaluate(*case, ("bbox",), frequency=FrequencyGroups(np.array(["r", "f"]), ""))
 
 
 def test_lvis_file_without_negatives_counts_every_category_as_verified(tmp_path):
