@@ -311,6 +311,9 @@ def read_shard(path: Path, masks: bool = True) -> DetectionTable:
     if counts is not None and 0 < counts.null_count < len(counts):
         row = int(np.flatnonzero(counts.is_null().to_numpy())[0])
         raise DataError(f"{path}, row {row}: no mask, while other rows have one. Write masks for all rows or for none.")
+    for name in MASK_COLUMNS[1:] if has_masks else ():
+        if table.column(name).null_count:
+            raise DataError(f"{path}: column {name} has rows without a value. Every mask needs its height and width.")
     result = DetectionTable(
         image_ids=column["image_id"],
         category_ids=column["category_id"],
