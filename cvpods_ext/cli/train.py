@@ -74,7 +74,8 @@ def _run(arguments: argparse.Namespace) -> None:
         import_wandb()
     setup_logging()
     options = RunOptions(
-        resume=arguments.resume or was_restarted(),
+        resume=arguments.resume,
+        restarted=was_restarted(),
         anomaly=arguments.anomaly,
         profile=arguments.profile,
         deterministic=arguments.deterministic,
@@ -82,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> None:
         wandb=arguments.wandb,
     )
     work = (arguments.dir, overrides, arguments.smoke)
-    again = (*work, replace(options, resume=True))
+    again = (*work, replace(options, restarted=True))
     launch(_work, (*work, options), processes, arguments.max_restarts, again)
 
 

@@ -9,23 +9,24 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from cvpods_ext.engine.earlier_run import INDEX, set_aside
 from cvpods_ext.errors import DataError, StorageError, WeightsError
 from cvpods_ext.modeling.weights.reader import read_training_state
 from cvpods_ext.runtime.files import atomic_path, read_json, sha256_of, write_json
 from cvpods_ext.runtime.records import is_finite
-from cvpods_ext.runtime.run_lock import LOCK
+from cvpods_ext.runtime.run_lock import launch_id
 
 logger = logging.getLogger(__name__)
 
-INDEX = "checkpoints.json"
 FINAL = "model_final.pth"
 _FILE = re.compile(r"model_iter_\d{7,15}\.pth")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -49,8 +50,9 @@ class CheckpointFolder:
         """
         iteration = state["iteration"]
         path = self.folder / _file_name(iteration)
-        entries = [entry for entry in self._entries() if entry["file"] != path.name]
-        digest = _write(path, state)
+        with _complete(path, state) as digest:  # then everything else makes way
+            set_aside(self.folder)
+            entries = [entry for entry in self._entries() if entry["file"] != path.name]
         entries.append({"file": path.name, "iteration": iteration, "sha256": digest})
         self._keep(entries)
         return path
@@ -76,7 +78,8 @@ class CheckpointFolder:
     def save_final(self, weights: Mapping[str, Any]) -> Path:
         """Write the weights (and their average) alone, for testing and for a second stage."""
         path = self.folder / FINAL
-        _write(path, weights)
+        with _complete(path, weights):
+            set_aside(self.folder)
         return path
 
     def sweep(self) -> None:
@@ -115,24 +118,26 @@ class CheckpointFolder:
         newest = [self.folder / entry["file"] for entry in self._entries()]
         return next((path for path in reversed(newest) if path.is_file()), None)
 
-    def set_aside(self) -> Path | None:
-        """Move an earlier run out of the way, so that starting over loses nothing; returns where it went."""
-        if not (self.folder / INDEX).is_file() and not (self.folder / FINAL).is_file():
-            return None
-        taken = [int(path.name.split("-")[1]) for path in self.folder.glob("previous-*") if path.is_dir()]
-        target = self.folder / f"previous-{max(taken, default=0) + 1}"
-        target.mkdir()
-        for path in list(self.folder.iterdir()):
-            # The log goes on in one file; a smoke run is a run of its own; the lock is ours.
-            if not path.name.startswith(("previous-", "log", "smoke")) and path.name != LOCK:
-                shutil.move(path, target / path.name)
-        return target
+    def is_of_this_launch(self) -> bool:
+        """Whether the newest checkpoint was written by workers of the process that started this one."""
+        index = self.folder / INDEX
+        return bool(self._entries()) and read_json(index).get("launch") == launch_id()
+
+    def require_space(self, checkpoint_bytes: int, count: int) -> None:
+        """StorageError unless the disk has space for so many checkpoints: one is written before one is removed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        free, wanted = shutil.disk_usage(self.folder).free, count * checkpoint_bytes
+        if free < wanted:
+            raise StorageError(
+                f"the disk of {self.folder} has {free / 2**30:.2f} GiB free, and {count} more checkpoints of "
+                f"{checkpoint_bytes / 2**30:.2f} GiB must fit on it. Make room, or set output=... to another disk"
+            )
 
     def _keep(self, entries: list[Entry]) -> None:
         """List what the policy keeps of `entries`, then remove the other files."""
         last, best = entries[-self.keep :], _best(entries)
         kept = [entry for entry in entries if entry in last or entry is best or self._is_milestone(entry)]
-        write_json(self.folder / INDEX, {"checkpoints": kept}, _REMEDY)
+        write_json(self.folder / INDEX, {"checkpoints": kept, "launch": launch_id()}, _REMEDY)
         for entry in entries:
             if entry not in kept:
                 _remove(self.folder / entry["file"])
@@ -224,9 +229,10 @@ def _best(entries: list[Entry]) -> Entry | None:
     return max((entry for entry in entries if "score" in entry), key=lambda entry: entry["score"], default=None)
 
 
-def _write(path: Path, state: Mapping[str, Any]) -> str:
-    """Save atomically; returns the sha256 of the file."""
+@contextmanager
+def _complete(path: Path, state: Mapping[str, Any]) -> Iterator[str]:
+    """Write everything under another name, yield its sha256, then give it its name."""
     with atomic_path(path, _REMEDY) as temporary:
         with open(temporary, "wb") as file:  # by its name, the temporary one would become part of the content
             torch.save(state, file)
-        return sha256_of(temporary)
+        yield sha256_of(temporary)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import nn
 
 from cvpods_ext.config.experiment import Experiment
 from cvpods_ext.engine.checkpoint import CheckpointFolder
+from cvpods_ext.engine.earlier_run import put_back, starting_over
 from cvpods_ext.engine.init_run import initial_weights, save_config
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.modeling.calibration import AccumulatesStatistics, FittedCalibration
 from cvpods_ext.runtime import dist
 from cvpods_ext.runtime.progress import track
+from cvpods_ext.runtime.run_lock import RunLock
 from cvpods_ext.tasks.task import find
 
 logger = logging.getLogger(__name__)
@@ -40,18 +43,21 @@ def fit_statistics(experiment: Experiment, device: torch.device, resume: bool = 
         )
     if not initial_weights(model, experiment):
         raise ConfigError("schedule.fit='statistics' needs the weights of a trained model: name it in model.init")
-    if dist.is_main():
-        checkpoints.set_aside()
-        save_config(experiment)
-    dist.barrier()
-    model.to(device).eval()
-    _accumulate(model, parts, experiment, device)
-    for part in parts:
-        part.synchronize()
-    if dist.is_main():
-        weights = {"model": _on_cpu(model), "iteration": config.schedule.iters}
-        logger.info("weights are in %s", checkpoints.save_final(weights))
-    dist.barrier()
+    with ExitStack() as owned:
+        if dist.is_main():
+            owned.enter_context(RunLock(experiment.output))
+            put_back(experiment.output)
+            owned.enter_context(starting_over(experiment.output))
+            save_config(experiment)
+        dist.barrier()
+        model.to(device).eval()
+        _accumulate(model, parts, experiment, device)
+        for part in parts:
+            part.synchronize()
+        if dist.is_main():
+            weights = {"model": _on_cpu(model), "iteration": config.schedule.iters}
+            logger.info("weights are in %s", checkpoints.save_final(weights))
+        dist.barrier()
 
 
 @torch.inference_mode()

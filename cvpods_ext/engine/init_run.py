@@ -11,8 +11,10 @@ from torch import nn
 from cvpods_ext.config import changes, flatten
 from cvpods_ext.config.experiment import Experiment, sources_sha256
 from cvpods_ext.config.override import fingerprint
+from cvpods_ext.config.run_options import RunOptions
 from cvpods_ext.engine.checkpoint import CheckpointFolder
 from cvpods_ext.engine.distributed.parallel import ParallelModel, compile_backbone
+from cvpods_ext.engine.earlier_run import put_back
 from cvpods_ext.engine.ema import WeightAverage
 from cvpods_ext.engine.optim import build_optimizer, select_trainable
 from cvpods_ext.engine.resume_changes import CONFIG
@@ -30,16 +32,16 @@ from cvpods_ext.tasks.task import Task
 logger = logging.getLogger(__name__)
 
 
-def state_to_continue(checkpoints: CheckpointFolder, resume: bool) -> dict[str, Any] | None:
-    """The checkpoint to go on from, None for a fresh start; an earlier run is then moved out of the way.
+def state_to_continue(checkpoints: CheckpointFolder, options: RunOptions) -> dict[str, Any] | None:
+    """The checkpoint to go on from, None for a fresh start; whatever a killed process left half-done is undone first.
 
-    Raises TrainingError if the processes of the run see different checkpoints.
+    Raises WeightsError if no checkpoint is sound, TrainingError if the processes of the run see different ones.
     """
     if dist.is_main():
         checkpoints.sweep()
-        if not resume and (moved := checkpoints.set_aside()):
-            logger.warning("an earlier run was moved to %s (use --resume to continue a run)", moved)
+        put_back(checkpoints.folder)
     dist.barrier()
+    resume = options.resume or (options.restarted and checkpoints.is_of_this_launch())
     state = checkpoints.latest() if resume else None
     iteration = state["iteration"] if state is not None else 0
     if not dist.agree(iteration):

@@ -38,6 +38,15 @@ class TrainingState:
             state["ema_state"] = self.average.tensors
         return _on_cpu(state)
 
+    def checkpoint_bytes(self) -> int:
+        """About how large a checkpoint is once the optimizer has moments."""
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        adam = not isinstance(self.optimizer, torch.optim.SGD)
+        moments = 2 if adam else int(any(group["momentum"] for group in self.optimizer.param_groups))
+        average = () if self.average is None else self.average.tensors.values()
+        tensors = [*self.model.state_dict().values(), *average, *(moments * trained)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
     def weights(self, iteration: int) -> dict[str, Any]:
         """What testing and a second stage need; like `capture`."""
         average = {} if self.average is None else {"ema_state": self.average.tensors}

@@ -1,7 +1,8 @@
 """Training in one process of a run. Everything that decides a step is a function of the config and the iteration.
 
     task.check(experiment)                               # everything cheap that could fail later
-    checkpoint = newest sound one, if --resume           # else an earlier run is moved out of the way
+    lock the output folder                               # until the end of the run
+    checkpoint = newest sound one, if --resume           # else an earlier run makes way for the first checkpoint
     model, optimizer = build; load model.init or the checkpoint
     for iteration in range(start, iters):
         set the learning rate of this iteration
@@ -39,6 +40,7 @@ from cvpods_ext.data.resilient_loader import ResilientLoader
 from cvpods_ext.engine.checkpoint import BackgroundSaver, CheckpointFolder
 from cvpods_ext.engine.debug.profiler import Profile, debug_modes
 from cvpods_ext.engine.debug.step_dump import dump_step
+from cvpods_ext.engine.earlier_run import starting_over
 from cvpods_ext.engine.init_run import build, save_config, state_to_continue
 from cvpods_ext.engine.logging.data_time import DataWait
 from cvpods_ext.engine.logging.metrics import Monitor
@@ -53,6 +55,7 @@ from cvpods_ext.engine.step import Step
 from cvpods_ext.errors import TrainingError
 from cvpods_ext.runtime import dist
 from cvpods_ext.runtime.hang import HangDetector
+from cvpods_ext.runtime.run_lock import RunLock
 from cvpods_ext.tasks.task import Task, find
 
 logger = logging.getLogger(__name__)
@@ -83,20 +86,28 @@ def train(experiment: Experiment, device: torch.device, options: RunOptions | No
     checkpoints = CheckpointFolder(experiment.output, config.keep_checkpoints, config.keep_every)
     tests = PeriodicTest(experiment, device, checkpoints)
     run = _Run(experiment, task, device, options or RunOptions(), checkpoints, tests)
-    saved = state_to_continue(checkpoints, run.options.resume)
-    model, state = build(experiment, task, device, fresh=saved is None)
-    start = state.restore(saved) if saved is not None else 0
-    del saved  # a second copy of everything
-    with ExitStack() as stack:
-        loop = _Loop(run, Step(model, state, config, device), start, stack)
-        if tests.due(start):  # a run that was stopped in a test
-            loop.test(start)
-        for iteration in range(start, config.schedule.iters):
-            loop.take_step(iteration)
-    weights = state.weights(config.schedule.iters)
-    if dist.is_main():
-        logger.info("weights are in %s", checkpoints.save_final(weights))
-    dist.barrier()
+    with ExitStack() as owned:
+        if dist.is_main():
+            owned.enter_context(RunLock(experiment.output))
+        saved = state_to_continue(checkpoints, run.options)
+        model, state = build(experiment, task, device, fresh=saved is None)
+        start = state.restore(saved) if saved is not None else 0
+        if dist.is_main():
+            checkpoints.require_space(state.checkpoint_bytes(), count=2 if saved is None else 1)
+            if saved is None:
+                owned.enter_context(starting_over(experiment.output))
+        del saved  # a second copy of everything
+        dist.barrier()
+        with ExitStack() as stack:
+            loop = _Loop(run, Step(model, state, config, device), start, stack)
+            if tests.due(start):  # a run that was stopped in a test
+                loop.test(start)
+            for iteration in range(start, config.schedule.iters):
+                loop.take_step(iteration)
+        weights = state.weights(config.schedule.iters)
+        if dist.is_main():
+            logger.info("weights are in %s", checkpoints.save_final(weights))
+        dist.barrier()
 
 
 class _Loop:

@@ -12,6 +12,7 @@ from cvpods_ext.errors import DataError
 from cvpods_ext.runtime.files import read_json
 from cvpods_ext.runtime.records import METRICS, is_finite, last_record
 
+_NO_RUNS = ("previous-", "failed-start", ".replaced")  # folders in which a later run keeps an earlier one
 _LONGEST_STEP = 1e6  # seconds; more is no measurement
 _QUIET = 300.0  # seconds without a record after which a run counts as stopped, at least
 
@@ -33,7 +34,7 @@ class RunStatus:
 def find_runs(root: Path) -> Iterator[RunStatus]:
     """Runs below `root`, in the order of their folders; earlier runs that were set aside are left out."""
     for path in sorted(root.rglob("config.json")):
-        if not any(part.startswith("previous-") for part in path.parts) and (run := read_run(path.parent)):
+        if not any(part.startswith(_NO_RUNS) for part in path.parts) and (run := read_run(path.parent)):
             yield run
 
 

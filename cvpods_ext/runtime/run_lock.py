@@ -149,6 +149,12 @@ class RunLock:
                 os.utime(self._file)
 
 
+def launch_id() -> str:
+    """The same for all workers on this machine that one launcher starts, also after a crash; unlike any other."""
+    parent = os.getppid()
+    return f"{_machine()} {parent} {_born(parent)}"
+
+
 def _in_use(path: Path, owner: Owner | None) -> ConfigError:
     who = "another process, which has not written its name yet" if owner is None else str(owner)
     return ConfigError(

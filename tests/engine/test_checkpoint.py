@@ -69,15 +69,15 @@ def test_a_full_disk_keeps_what_was_there_and_says_what_to_do(run, monkeypatch):
     assert sorted(p.name for p in folder.folder.iterdir()) == ["checkpoints.json", "model_iter_0000005.pth"]
 
 
-def test_an_earlier_run_is_set_aside_not_overwritten(run):
+def test_space_for_checkpoints_is_asked_for_before_they_are_written(run):
     folder, model, optimizer = run
-    assert folder.set_aside() is None
-    folder.save(state_of(model, optimizer, 5))
-    assert folder.set_aside() == folder.folder / "previous-1"
-    assert folder.latest() is None
-    assert (folder.folder / "previous-1" / "model_iter_0000005.pth").is_file()
-    folder.save(state_of(model, optimizer, 6))
-    assert folder.set_aside() == folder.folder / "previous-2"
+    folder.require_space(1 << 20, count=2)
+    with pytest.raises(StorageError, match=r"has .* GiB free, and 2 more checkpoints of 1048576\.00 GiB must fit"):
+        folder.require_space(1 << 50, count=2)
+    path = folder.save(state_of(model, optimizer, 5))
+    state = TrainingState(model, optimizer, torch.amp.GradScaler("cpu", enabled=False))
+    assert state.checkpoint_bytes() == 2 * 4 * (4 + 2)  # 4 + 2 float32 weights, each with its momentum
+    assert state.checkpoint_bytes() < path.stat().st_size
 
 
 def test_final_weights_are_preferred_for_testing(run):

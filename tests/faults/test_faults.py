@@ -4,6 +4,7 @@ import signal
 
 import pytest
 import scenarios
+import scenarios_one_folder as one_folder
 from workshop import Workshop
 
 
@@ -57,6 +58,28 @@ def test_a_killed_reader_is_replaced(shop):
 
 def test_nan_stops_the_run_before_the_weights_are_touched(shop):
     assert_nothing_lost(scenarios.nan_injected(shop))
+
+
+def test_two_runs_cannot_share_a_folder(shop):
+    assert_nothing_lost(one_folder.two_at_once(shop))
+
+
+def test_a_finished_run_outlives_a_new_one_that_is_killed_early(shop):
+    assert_nothing_lost(one_folder.killed_over_a_finished_run(shop))
+
+
+@pytest.mark.parametrize("moment", ["in the file", "before the index"])
+def test_a_finished_run_outlives_a_new_one_that_is_killed_in_its_first_checkpoint(shop, moment):
+    assert_nothing_lost(one_folder.killed_while_it_replaces(shop, moment))
+
+
+def test_a_finished_run_outlives_a_new_one_that_fails(shop):
+    assert_nothing_lost(one_folder.failed_over_a_finished_run(shop))
+
+
+@pytest.mark.slow
+def test_restarts_continue_the_new_run_not_the_finished_one(shop):
+    assert_nothing_lost(one_folder.restarted_over_a_finished_run(shop))
 
 
 @pytest.mark.slow
