@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cvpods_ext.tasks.task import known_tasks
+
 PACKAGE = Path(__file__).resolve().parents[1] / "cvpods_ext"
 BASICS = {"errors", "config", "runtime", "structures"}
 MAY_IMPORT = {
@@ -28,6 +30,10 @@ COMMANDS = ("train", "test", "compare", "status", "debug", "env", "report", "dat
 # Of a layer that may be used, all that may be used.
 ONLY = {("report", "tasks"): {"cvpods_ext.tasks.task", "cvpods_ext.tasks.drawing"}}
 FILES = sorted(PACKAGE.rglob("*.py"))
+KNOW_NO_TASK = [
+    *sorted((PACKAGE / "engine").rglob("*.py")),
+    *(PACKAGE / "cli" / f"{name}.py" for name in ("train", "test", "debug", "common")),
+]
 
 
 def module_of(path: Path) -> str:
@@ -70,6 +76,15 @@ def test_imports_point_one_way(path):
         if other in MAY_IMPORT and other != layer:
             assert other in MAY_IMPORT[layer], f"{relative} must not import {module}"
             assert module in ONLY.get((layer, other), {module}), f"{relative} must not import {module}"
+
+
+@pytest.mark.parametrize("path", KNOW_NO_TASK, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_engine_and_the_commands_of_a_run_import_nothing_of_one_task(path):
+    for module in imported_by(path):
+        parts = module.split(".")[1:]
+        of_a_task = [part for part in parts if part.startswith(tuple(known_tasks()))]
+        assert not of_a_task, f"{module} belongs to a task"
+        assert parts[:2] not in (["data", "annotations"], ["data", "catalog"]), f"{module} is for annotation files"
 
 
 def test_no_files_import_each_other_in_a_circle():
