@@ -99,7 +99,7 @@ class EvaGolden(Golden):
 def rpn_rows(golden: EvaGolden) -> Iterator[Row]:
     """Normalised input, raw RPN maps, anchors and proposals."""
     model, batch = golden.model().eval(), golden.batch()
-    images, limits = model.preprocess(batch.images)
+    images, image_sizes = model.preprocess(batch.images)
     yield compare("preprocessed", images, np.load(golden.folder / "backbone.npz")["preprocessed"])
     features = model.backbone(images)
     head, recorded = model.proposal_generator.rpn_head, golden.inference
@@ -110,16 +110,16 @@ def rpn_rows(golden: EvaGolden) -> Iterator[Row]:
     anchors = model.proposal_generator.anchor_generator(features)
     for level in (4, 6):
         yield compare(f"anchors_p{level}", anchors[level - 2], recorded[f"anchors_p{level}"], EQUAL)
-    yield from proposal_rows(model, features, limits, recorded)
+    yield from proposal_rows(model, features, image_sizes, recorded)
 
 
 @torch.no_grad()
 def stage_rows(golden: EvaGolden) -> Iterator[Row]:
     """Boxes entering every stage, its logits and deltas, the averaged scores, and mask logits of all classes."""
     model, batch = golden.model().eval(), golden.batch()
-    images, limits = model.preprocess(batch.images)
+    images, image_sizes = model.preprocess(batch.images)
     features, recorded, scores = model.backbone(images), golden.inference, []
-    for k, stage, boxes, pooled, logits in through_stages(model, features, limits):
+    for k, stage, boxes, pooled, logits in through_stages(model, features, image_sizes):
         for i, of_image in enumerate(boxes.split(len(boxes) // 2)):
             yield compare(f"stage{k}_in_boxes{i}", of_image, recorded[f"stage{k}_in_boxes{i}"], STAGES)
         scores.append(logits.sigmoid())

@@ -99,10 +99,10 @@ def feature_rows(golden: D2Golden) -> Iterator[Row]:
 def head_rows(golden: D2Golden) -> Iterator[Row]:
     """Proposals, and per stage class logits and box deltas."""
     model, batch = golden.model().eval(), golden.batch()
-    images, limits = model.preprocess(batch.images)
+    images, image_sizes = model.preprocess(batch.images)
     features, recorded = model.backbone(images), golden.inference
-    yield from proposal_rows(model, features, limits, recorded)
-    for k, stage, _, pooled, logits in through_stages(model, features, limits):
+    yield from proposal_rows(model, features, image_sizes, recorded)
+    for k, stage, _, pooled, logits in through_stages(model, features, image_sizes):
         yield compare(f"stage{k}_class_logits", logits, recorded[f"stage{k}_class_logits"])
         yield compare(f"stage{k}_deltas", stage.predictor.bbox_pred(pooled), recorded[f"stage{k}_deltas"])
 
@@ -112,10 +112,10 @@ def detection_rows(golden: D2Golden, setting: str) -> Iterator[Row]:
     """Final instances before and after the move to the original picture; `setting` is softmax or sigmoid."""
     loss = SoftmaxCrossEntropy if setting == "softmax" else SigmoidCrossEntropy
     model, batch = golden.model(loss=loss).eval(), golden.batch()
-    images, limits = model.preprocess(batch.images)
+    images, image_sizes = model.preprocess(batch.images)
     features, recorded = model.backbone(images), golden.inference
-    proposals, _ = model.proposal_generator(features, limits)
-    found = model.roi_heads.detect(features, proposals, limits)
+    proposals, _ = model.proposal_generator(features, image_sizes)
+    found = model.roi_heads.detect(features, proposals, image_sizes)
     if setting == "softmax":
         record = recorded["mask_logits_first3_instances_all_classes"]
         yield mask_logits_row(model.roi_heads.mask_head, features, found[0].boxes[:3], record, LOSSES)
@@ -138,10 +138,10 @@ def sampling_rows(golden: D2Golden) -> Iterator[Row]:
     """Anchor labels, training proposals and the RoIs that enter the heads."""
     for sampling in SAMPLING:
         model, batch = golden.model(sampling).train(), golden.batch()
-        images, limits = model.preprocess(batch.images)
+        images, image_sizes = model.preprocess(batch.images)
         features, truth = model.backbone(images), pad_targets(batch.targets)
         rpn = model.proposal_generator
-        proposals, _ = rpn(features, limits)
+        proposals, _ = rpn(features, image_sizes)
         anchors = torch.cat(rpn.anchor_generator(features))
         _, drawn = rpn.sampler(anchors, truth)
         rois = model.roi_heads.sampler(proposals, truth)

@@ -33,9 +33,9 @@ from cvpods_ext.modeling.losses.eqlv2 import EqualizationLossV2
 from cvpods_ext.modeling.losses.federated import FederatedLoss
 from cvpods_ext.modeling.losses.gol import GumbelDropLoss, GumbelLoss
 from cvpods_ext.modeling.losses.grw import GroupReweightedCrossEntropy
-from cvpods_ext.modeling.losses.memory import learn
 from cvpods_ext.modeling.losses.seesaw import SeesawLoss
 from cvpods_ext.modeling.losses.sigmoid import SigmoidCrossEntropy
+from cvpods_ext.modeling.losses.stateful import synchronize
 from cvpods_ext.modeling.posthoc import LogitShift, fracal, norcal
 from cvpods_ext.runtime.files import write_text
 
@@ -94,7 +94,7 @@ def recorded_rows(golden: Path) -> Iterator[Row]:
     seesaw = SeesawLoss(1203)
     for step in range(4):
         yield recorded.step(f"Seesaw, step {step}", seesaw, f"in{step:03d}", f"out{2 * step:03d}")
-        learn([seesaw])
+        synchronize([seesaw])
     yield recorded.scores("Seesaw, scores", seesaw, "in003", "out008")
     yield recorded.step("GOL, start of training", GumbelLoss(), "in026", "out042")
     yield recorded.step("GOL, beyond the limit of 20", GumbelLoss(), "in028", "out046")
@@ -168,11 +168,11 @@ def _stateful_rows() -> Iterator[Row]:
     """EQLv2 and Seesaw after one earlier batch."""
     eqlv2, (logits, labels) = EqualizationLossV2(CLASSES), example(CLASSES + 1, seed=1)
     eqlv2(torch.from_numpy(logits), torch.from_numpy(labels))
-    learn([eqlv2])
+    synchronize([eqlv2])
     yield against_formula("EQLv2, second step", eqlv2, by_hand.eqlv2(CLASSES, [(logits, labels)]))
     seesaw, (logits, earlier) = SeesawLoss(CLASSES), example(CLASSES + 2, seed=1)
     seesaw(torch.from_numpy(logits), torch.from_numpy(earlier))
-    learn([seesaw])
+    synchronize([seesaw])
     fixed, present = example(CLASSES + 2)
     reference = by_hand.seesaw(CLASSES, earlier, present, fixed)
     yield against_formula("Seesaw, second step", seesaw, reference, CLASSES + 2)

@@ -158,12 +158,12 @@ class Golden:
 Entered = tuple[int, BoxStage, Tensor, Tensor, Tensor]
 
 
-def through_stages(model: RCNN, features: Sequence[Tensor], limits: Tensor) -> Iterator[Entered]:
+def through_stages(model: RCNN, features: Sequence[Tensor], image_sizes: Tensor) -> Iterator[Entered]:
     """Test time, stage by stage: its number, the stage, boxes that enter it (R, 4), features (R, D), logits (R, C + 1).
 
     All proposals of both images, one after the other.
     """
-    proposals, _ = model.proposal_generator(features, limits)
+    proposals, _ = model.proposal_generator(features, image_sizes)
     image, column = proposals.valid.nonzero(as_tuple=True)
     boxes, heads = proposals.boxes[image, column], model.roi_heads
     stages: Sequence[Any] = getattr(heads, "stages", None) or [heads.stage]
@@ -173,12 +173,12 @@ def through_stages(model: RCNN, features: Sequence[Tensor], limits: Tensor) -> I
         yield k, stage, boxes, pooled, logits
         if len(stages) > 1:
             boxes = stage.decode(pooled, boxes, logits[:, :-1].argmax(dim=1))
-            boxes = torch.minimum(boxes.clamp(min=0), limits[image])
+            boxes = torch.minimum(boxes.clamp(min=0), image_sizes[image])
 
 
-def proposal_rows(model: RCNN, features: Sequence[Tensor], limits: Tensor, recorded: Any) -> Iterator[Row]:
+def proposal_rows(model: RCNN, features: Sequence[Tensor], image_sizes: Tensor, recorded: Any) -> Iterator[Row]:
     """Test-time proposals of both images."""
-    proposals, _ = model.proposal_generator(features, limits)
+    proposals, _ = model.proposal_generator(features, image_sizes)
     for i in range(2):
         yield compare(f"proposals{i}_boxes", proposals.boxes[i], recorded[f"proposals{i}_boxes"])
         yield compare(f"proposals{i}_logits", proposals.logits[i], recorded[f"proposals{i}_logits"])

@@ -280,3 +280,24 @@ def test_a_smoke_run_of_every_kind_trains_with_finite_losses(folder, tmp_path, m
     overrides = [f"output={tmp_path}", "schedule.iters=3", "model.init=none"]
     train(load_experiment(PLAYGROUND / folder, overrides, smoke=True), torch.device("cpu"))
     assert (tmp_path / "model_final.pth").is_file()
+
+
+def twins() -> list[tuple[Path, Path]]:
+    """Folders of one experiment on both versions of LVIS."""
+    by_name = {(folder.parent.name, folder.name): folder for folder in FOLDERS}
+    pairs = [
+        (folder, by_name.get(("lvis1.0", folder.name.replace(".lvis.", ".lvisv1."))))
+        for folder in FOLDERS
+        if folder.parent.name == "lvis0.5"
+    ]
+    return [(old, new) for old, new in pairs if new is not None]
+
+
+@pytest.mark.parametrize(("old", "new"), twins(), ids=lambda folder: folder.name)
+def test_both_versions_of_lvis_train_the_same_network(old, new):
+    """Each folder can be read by itself; what it shares with its twin must not drift apart."""
+    assert (old / "net.py").read_text(encoding="utf-8") == (new / "net.py").read_text(encoding="utf-8")
+
+
+def test_every_folder_of_the_older_lvis_has_a_twin():
+    assert len(twins()) == len([folder for folder in FOLDERS if folder.parent.name == "lvis0.5"]) == 17

@@ -54,7 +54,7 @@ class Schedule:
     iters: int = 180_000
     fit: Literal["gradient", "statistics", "none"] = "gradient"  # statistics: one pass over the images, see posthoc
     lr: float = 0.02
-    decay: Decay = MultiStep()  # noqa: RUF009 - frozen; also Cosine and Polynomial, see config.decay
+    decay: Decay = field(default_factory=MultiStep)  # or Cosine, Polynomial, see config.decay
     warmup: Literal["linear", "constant"] = "linear"  # from warmup_factor to 1, or warmup_factor throughout
     warmup_iters: int = 1_000
     warmup_factor: float = 0.001  # of the rate

@@ -18,7 +18,7 @@ from cvpods_ext.engine.distributed.parallel import ParallelModel, full_tensor
 from cvpods_ext.engine.losses import CollectedLosses, StepValues, total_loss
 from cvpods_ext.engine.optim import set_learning_rate
 from cvpods_ext.engine.state import TrainingState
-from cvpods_ext.modeling.losses.memory import RememberingLoss, learn
+from cvpods_ext.modeling.losses.stateful import StatefulLoss, synchronize
 from cvpods_ext.runtime import dist
 from cvpods_ext.structures import Batch
 
@@ -38,7 +38,7 @@ class Step:
         self.losses = CollectedLosses(gradient_may_overflow=state.scaler.is_enabled())
         self.recent: deque[tuple[int, list[Batch]]] = deque(maxlen=2)  # what pods_debug would need
         self._statistics = RunningStatistics(state.model)
-        self._remembering = [module for module in state.model.modules() if isinstance(module, RememberingLoss)]
+        self._stateful = [module for module in state.model.modules() if isinstance(module, StatefulLoss)]
         self._not_finite = torch.zeros((), device=device)
         self._skips_by_itself = bool(state.optimizer.defaults.get("fused"))
         if self._skips_by_itself and not state.scaler.is_enabled():
@@ -62,7 +62,7 @@ class Step:
             names, values = self._forward_backward(taken[-1].to(self.device), last=index == self.micro_batches - 1)
             mean = mean + values / self.micro_batches
         self._statistics.finish()
-        learn(self._remembering)
+        synchronize(self._stateful)
         norm = self._update()
         image_ids = [image_id for batch in taken for image_id in batch.image_ids]
         self.losses.push(StepValues(iteration, names, mean, norm, image_ids, stop))

@@ -21,29 +21,29 @@ PAIRS_AT_ONCE = 1 << 24  # entries of one IoU table; bounds the memory of images
 Priorities = Callable[[Sequence[int], torch.device], Tensor]
 
 
-class GroundTruth(NamedTuple):
+class PaddedTargets(NamedTuple):
     """Boxes (N, G, 4) and labels (N, G) of a batch; padding has label -1."""
 
     boxes: Tensor
     labels: Tensor
 
 
-def pad_targets(targets: Sequence[Targets]) -> GroundTruth:
+def pad_targets(targets: Sequence[Targets]) -> PaddedTargets:
     """Stack the ground truth of several images."""
-    return GroundTruth(
+    return PaddedTargets(
         pad_sequence([target.boxes for target in targets], batch_first=True),
         pad_sequence([target.labels for target in targets], batch_first=True, padding_value=-1),
     )
 
 
-class Matches(NamedTuple):
+class AnchorMatches(NamedTuple):
     """For every box its best ground truth (N, P) and whether it is foreground 1, background 0 or ignored -1."""
 
     index: Tensor
     label: Tensor
 
 
-def match(truth: GroundTruth, boxes: Tensor, *, low: float, high: float, keep_best: bool = False) -> Matches:
+def match(truth: PaddedTargets, boxes: Tensor, *, low: float, high: float, keep_best: bool = False) -> AnchorMatches:
     """Compare boxes (N, P, 4), or (P, 4) shared by all images, with the ground truth of their image.
 
     Best IoU >= high is foreground, < low is background, ignored between. With `keep_best` every box that ties the best
@@ -67,7 +67,7 @@ def match(truth: GroundTruth, boxes: Tensor, *, low: float, high: float, keep_be
         if keep_best and boxes.shape[1]:
             top = quality.amax(dim=2, keepdim=True)
             forced |= ((quality == top) & (top > 0)).any(dim=1)  # an object that meets no box forces none
-    return Matches(index, threshold(value, forced, low, high))
+    return AnchorMatches(index, threshold(value, forced, low, high))
 
 
 def threshold(value: Tensor, forced: Tensor, low: float, high: float) -> Tensor:
@@ -76,7 +76,7 @@ def threshold(value: Tensor, forced: Tensor, low: float, high: float) -> Tensor:
     return label.masked_fill_(forced, 1)
 
 
-class Sample(NamedTuple):
+class SampledBoxes(NamedTuple):
     """Positions (N, S) of the drawn boxes, foreground first; `valid` is False where too few were there."""
 
     index: Tensor
@@ -89,7 +89,7 @@ def random_priorities(shape: Sequence[int], device: torch.device) -> Tensor:
     return torch.rand(tuple(shape), device=device)
 
 
-def sample(labels: Tensor, count: int, foreground_fraction: float, priorities: Priorities) -> Sample:
+def sample(labels: Tensor, count: int, foreground_fraction: float, priorities: Priorities) -> SampledBoxes:
     """Draw up to `count` boxes of an image, at most int(count * fraction) of them foreground, the rest background.
 
     labels (N, P) are 1, 0 or -1 (never drawn). Within a kind the highest `priorities` win, in descending order; they
@@ -103,7 +103,7 @@ def sample(labels: Tensor, count: int, foreground_fraction: float, priorities: P
     room = count - foreground.sum(dim=1, keepdim=True)
     position = torch.arange(negative.shape[1], device=labels.device)
     background = (negative >= 0) & (position < room)
-    return Sample(
+    return SampledBoxes(
         torch.cat((positive_index, negative_index), dim=1),
         torch.cat((foreground, torch.zeros_like(background)), dim=1),
         torch.cat((foreground, background), dim=1),

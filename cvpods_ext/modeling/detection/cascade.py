@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from cvpods_ext.modeling.detection.anchor_matching import GroundTruth
+from cvpods_ext.modeling.detection.anchor_matching import PaddedTargets
 from cvpods_ext.modeling.detection.box_stage import BoxStage
 from cvpods_ext.modeling.detection.mask_head import MaskHead
 from cvpods_ext.modeling.detection.postprocess import RawDetections, Selection
@@ -52,15 +52,15 @@ class CascadeRoIHeads(nn.Module):
         self,
         features: Sequence[Tensor],
         proposals: Proposals,
-        limits: Tensor,
-        truth: GroundTruth,
+        image_sizes: Tensor,
+        truth: PaddedTargets,
         targets: Sequence[Targets],
         *,
         trunk_trains: bool,
     ) -> dict[str, Tensor]:
         """loss_cls_stage0, loss_box_reg_stage0, ... and loss_mask, those that reach a parameter that trains."""
         sampled = self.sampler(proposals, truth)
-        rois = sampled.to(limits.device)
+        rois = sampled.to(image_sizes.device)
         losses: dict[str, Tensor] = {}
         last = len(self.stages) - 1
         for k, stage in enumerate(self.stages):
@@ -74,7 +74,7 @@ class CascadeRoIHeads(nn.Module):
             )
             losses |= {f"{name}_stage{k}": loss for name, loss in of_stage.items()}
             if k < last:
-                boxes = box_ops.clip_to(boxes, limits[rois.image])
+                boxes = box_ops.clip_to(boxes, image_sizes[rois.image])
                 keep = box_ops.nonempty(boxes).nonzero()[:, 0]
                 rois = relabel(
                     boxes[keep],
@@ -87,15 +87,15 @@ class CascadeRoIHeads(nn.Module):
             losses["loss_mask"] = mask_branch_loss(self.mask_head, features, sampled, targets, self.sampler.num_classes)
         return losses
 
-    def detect(self, features: Sequence[Tensor], proposals: Proposals, limits: Tensor) -> list[RawDetections]:
+    def detect(self, features: Sequence[Tensor], proposals: Proposals, image_sizes: Tensor) -> list[RawDetections]:
         """Detections per image, in the pixels of the network's input; masks only for the final boxes."""
-        scored = self.score(features, proposals, limits)
-        found = select_per_image(self.stages[-1], scored, limits, self.selection)
+        scored = self.score(features, proposals, image_sizes)
+        found = select_per_image(self.stages[-1], scored, image_sizes, self.selection)
         if self.mask_head is not None:
             found = with_masks(self.mask_head, features, found, self.selection)
         return found
 
-    def score(self, features: Sequence[Tensor], proposals: Proposals, limits: Tensor) -> ScoredBoxes:
+    def score(self, features: Sequence[Tensor], proposals: Proposals, image_sizes: Tensor) -> ScoredBoxes:
         """The boxes that reach the last stage, with the mean of the class scores of all stages."""
         image, column = proposals.valid.nonzero(as_tuple=True)
         boxes = proposals.boxes[image, column]
@@ -103,7 +103,7 @@ class CascadeRoIHeads(nn.Module):
         scores = total
         for previous, stage in zip(self.stages, self.stages[1:], strict=False):
             boxes = previous.decode(pooled, boxes, scores.argmax(dim=1))
-            boxes = box_ops.clip_to(boxes, limits[image])
+            boxes = box_ops.clip_to(boxes, image_sizes[image])
             pooled, scores = stage.classify(features, boxes, image)
             total = total + scores
         return ScoredBoxes(boxes, image, pooled, total * (1 / len(self.stages)))

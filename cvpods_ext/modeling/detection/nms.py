@@ -76,7 +76,7 @@ def _conflicts(boxes: Tensor, classes: Tensor, others: Tensor, other_classes: Te
 
 
 def _resolve(suppressors: Tensor, alive: Tensor) -> Tensor:
-    """Greedy suppression as a fixed point: a box lives if no living better box conflicts with it.
+    """Greedy suppression as a fixed point: a box is kept if no better kept box conflicts with it.
 
     Every round settles at least the next box in order, so the only fixed point is the greedy answer; a handful of
     rounds is usual.

@@ -75,16 +75,16 @@ def _place_in_class(labels: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device) - starts)
 
 
-def select(scores: Tensor, decode: Decode, limit: Tensor, selection: Selection) -> RawDetections:
+def select(scores: Tensor, decode: Decode, image_size: Tensor, selection: Selection) -> RawDetections:
     """The best pairs of RoI and class, after suppression within each class.
 
-    scores (R, C); `decode` maps rows (P,) and classes (P,) to boxes (P, 4), which are clipped to `limit`
+    scores (R, C); `decode` maps rows (P,) and classes (P,) to boxes (P, 4), which are clipped to `image_size`
     (4,) = width, height, width, height. Pairs with a score or box that is not finite are dropped. Only as many of the
     best pairs as the answer depends on are decoded and compared, so a low threshold over a thousand classes costs
     little.
     """
     if selection.suppression != "hard":
-        return _select_softly(scores, decode, limit, selection, selection.suppression)
+        return _select_softly(scores, decode, image_size, selection, selection.suppression)
     flat = scores.flatten()
     passing = ((flat > selection.score_threshold) & flat.isfinite()).nonzero()[:, 0]
     values = flat[passing]
@@ -93,19 +93,21 @@ def select(scores: Tensor, decode: Decode, limit: Tensor, selection: Selection) 
     take = 4 * wanted
     while True:
         best, where = values.topk(min(take, len(values)))
-        found = _decoded(passing[where], best, decode, limit, scores.shape[1])
+        found = _decoded(passing[where], best, decode, image_size, scores.shape[1])
         keep = first_survivors(found.boxes, found.labels, selection.nms_threshold, wanted)
         if len(keep) == wanted or take >= len(values):
             return selection.best(found.rows(keep))
         take *= 4
 
 
-def _select_softly(scores: Tensor, decode: Decode, limit: Tensor, selection: Selection, decay: Decay) -> RawDetections:
+def _select_softly(
+    scores: Tensor, decode: Decode, image_size: Tensor, selection: Selection, decay: Decay
+) -> RawDetections:
     """`select` by Soft-NMS: every pair takes part, and all that remain are returned if masks will rescore them."""
     flat = scores.flatten()
     # what starts below the least score can neither remain nor lower another
     passing = ((flat > selection.score_threshold) & (flat >= MIN_SCORE) & flat.isfinite()).nonzero()[:, 0]
-    found = _decoded(passing, flat[passing], decode, limit, scores.shape[1])
+    found = _decoded(passing, flat[passing], decode, image_size, scores.shape[1])
     keep, lowered = soft_nms(
         found.boxes, found.scores, found.labels, decay=decay, iou_threshold=selection.nms_threshold
     )
@@ -113,12 +115,12 @@ def _select_softly(scores: Tensor, decode: Decode, limit: Tensor, selection: Sel
     return remaining if selection.maskness_threshold else selection.best(remaining)
 
 
-def _decoded(pairs: Tensor, scores: Tensor, decode: Decode, limit: Tensor, num_classes: int) -> RawDetections:
+def _decoded(pairs: Tensor, scores: Tensor, decode: Decode, image_size: Tensor, num_classes: int) -> RawDetections:
     """Boxes of pairs (P,) = row * C + class, clipped; those that are not finite are left out."""
     rows, classes = torch.div(pairs, num_classes, rounding_mode="floor"), pairs % num_classes
     boxes = decode(rows, classes)
     finite = boxes.isfinite().all(dim=1)
-    return RawDetections(box_ops.clip_to(boxes[finite], limit), scores[finite], classes[finite])
+    return RawDetections(box_ops.clip_to(boxes[finite], image_size), scores[finite], classes[finite])
 
 
 def finish(raw: RawDetections, target: Targets) -> Detections:

@@ -58,36 +58,38 @@ class RCNN(nn.Module):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """loss_cls, loss_box_reg, loss_mask, loss_rpn_cls, loss_rpn_loc, without those that reach nothing trainable."""
-        images, limits = self.preprocess(batch.images)
+        images, image_sizes = self.preprocess(batch.images)
         features = self.backbone(images)
         truth = pad_targets(batch.targets)
         trunk_trains = trains(self.backbone)
         rpn_trains = trunk_trains or trains(self.proposal_generator)
         with self._precision_of_heads(images.device):
             features = self._for_heads(features)
-            proposals, rpn_losses = self.proposal_generator(features, limits, truth if rpn_trains else None)
-            losses = self.roi_heads.losses(features, proposals, limits, truth, batch.targets, trunk_trains=trunk_trains)
+            proposals, rpn_losses = self.proposal_generator(features, image_sizes, truth if rpn_trains else None)
+            losses = self.roi_heads.losses(
+                features, proposals, image_sizes, truth, batch.targets, trunk_trains=trunk_trains
+            )
         return losses | rpn_losses
 
     @torch.no_grad()
     def detect(self, batch: Batch) -> list[RawDetections]:
         """Detections in network pixels, still on the device; `postprocess.finish` makes them final, in any thread."""
-        images, limits = self.preprocess(batch.images)
+        images, image_sizes = self.preprocess(batch.images)
         features = self.backbone(images)
         with self._precision_of_heads(images.device):
             features = self._for_heads(features)
-            proposals, _ = self.proposal_generator(features, limits)
-            return self.roi_heads.detect(features, proposals, limits)
+            proposals, _ = self.proposal_generator(features, image_sizes)
+            return self.roi_heads.detect(features, proposals, image_sizes)
 
     @torch.no_grad()
     def accumulate_statistics(self, batch: Batch) -> None:
         """Score all proposals, for calibrations that are fitted to their logits; nothing is selected."""
-        images, limits = self.preprocess(batch.images)
+        images, image_sizes = self.preprocess(batch.images)
         features = self.backbone(images)
         with self._precision_of_heads(images.device):
             features = self._for_heads(features)
-            proposals, _ = self.proposal_generator(features, limits)
-            self.roi_heads.score(features, proposals, limits)
+            proposals, _ = self.proposal_generator(features, image_sizes)
+            self.roi_heads.score(features, proposals, image_sizes)
 
     def _precision_of_heads(self, device: torch.device) -> AbstractContextManager[object]:
         return torch.autocast(device.type, enabled=False) if self.float32_heads else nullcontext()
@@ -98,6 +100,6 @@ class RCNN(nn.Module):
     def preprocess(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Images (3, h, w) -> normalised batch (N, 3, H, W), zero right of and below each image.
 
-        Also returns the limits of their boxes, (N, 4) float32 = width, height, width, height.
+        Also returns the image sizes that bound their boxes, (N, 4) float32 = width, height, width, height.
         """
         return normalize_and_pad(images, self.pixel_mean, self.pixel_std, self.backbone.padded_size)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cvpods_ext.modeling.detection.anchor_matching import GroundTruth
+from cvpods_ext.modeling.detection.anchor_matching import PaddedTargets
 from cvpods_ext.modeling.detection.box_stage import BoxStage
 from cvpods_ext.modeling.detection.mask_head import MaskHead, mask_loss
 from cvpods_ext.modeling.detection.mask_scoring import rescore
@@ -51,43 +51,45 @@ class RoIHeads(nn.Module):
         self,
         features: Sequence[Tensor],
         proposals: Proposals,
-        limits: Tensor,
-        truth: GroundTruth,
+        image_sizes: Tensor,
+        truth: PaddedTargets,
         targets: Sequence[Targets],
         *,
         trunk_trains: bool,
     ) -> dict[str, Tensor]:
         """loss_cls, loss_box_reg and loss_mask, those that reach a parameter that trains."""
         rois = self.sampler(proposals, truth)
-        losses, _ = self.stage.train(features, rois.to(limits.device), targets, trunk_trains=trunk_trains)
+        losses, _ = self.stage.train(features, rois.to(image_sizes.device), targets, trunk_trains=trunk_trains)
         if self.mask_head is not None and (trunk_trains or trains(self.mask_head)):
             losses["loss_mask"] = mask_branch_loss(self.mask_head, features, rois, targets, self.sampler.num_classes)
         return losses
 
-    def score(self, features: Sequence[Tensor], proposals: Proposals, limits: Tensor) -> ScoredBoxes:
+    def score(self, features: Sequence[Tensor], proposals: Proposals, image_sizes: Tensor) -> ScoredBoxes:
         """Class scores of the proposals of all images."""
         image, column = proposals.valid.nonzero(as_tuple=True)
         boxes = proposals.boxes[image, column]
         return ScoredBoxes(boxes, image, *self.stage.classify(features, boxes, image))
 
-    def detect(self, features: Sequence[Tensor], proposals: Proposals, limits: Tensor) -> list[RawDetections]:
+    def detect(self, features: Sequence[Tensor], proposals: Proposals, image_sizes: Tensor) -> list[RawDetections]:
         """Detections per image, in the pixels of the network's input; masks only for the final boxes."""
-        found = select_per_image(self.stage, self.score(features, proposals, limits), limits, self.selection)
+        found = select_per_image(self.stage, self.score(features, proposals, image_sizes), image_sizes, self.selection)
         if self.mask_head is not None:
             found = with_masks(self.mask_head, features, found, self.selection)
         return found
 
 
-def select_per_image(stage: BoxStage, scored: ScoredBoxes, limits: Tensor, selection: Selection) -> list[RawDetections]:
-    """Detections of each image from the boxes of the batch, refined by `stage`; image limits (N, 4)."""
+def select_per_image(
+    stage: BoxStage, scored: ScoredBoxes, image_sizes: Tensor, selection: Selection
+) -> list[RawDetections]:
+    """Detections of each image from the boxes of the batch, refined by `stage`; image sizes (N, 4)."""
     found = []
-    for i in range(len(limits)):
+    for i in range(len(image_sizes)):
         mine = (scored.image == i).nonzero()[:, 0]
 
         def decode(rows: Tensor, classes: Tensor, mine: Tensor = mine) -> Tensor:
             return stage.decode(scored.pooled[mine[rows]], scored.boxes[mine[rows]], classes)
 
-        found.append(select(scored.scores[mine], decode, limits[i], selection))
+        found.append(select(scored.scores[mine], decode, image_sizes[i], selection))
     return found
 
 

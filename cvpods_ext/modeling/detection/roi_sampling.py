@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cvpods_ext.modeling.detection.anchor_matching import GroundTruth, Priorities, match, random_priorities, sample
+from cvpods_ext.modeling.detection.anchor_matching import PaddedTargets, Priorities, match, random_priorities, sample
 from cvpods_ext.modeling.detection.rpn import Proposals
 from cvpods_ext.modeling.layers import to_device, to_host
 from cvpods_ext.structures import Targets
@@ -56,7 +56,7 @@ class RoISampler:
     priorities: Priorities = random_priorities
 
     @torch.no_grad()
-    def __call__(self, proposals: Proposals, truth: GroundTruth) -> RoIs:
+    def __call__(self, proposals: Proposals, truth: PaddedTargets) -> RoIs:
         """The RoIs that a training step looks at, in host memory, where the mask targets will be drawn."""
         boxes = torch.cat((proposals.boxes, truth.boxes.to(proposals.boxes.dtype)), dim=1)
         usable = torch.cat((proposals.valid, truth.labels >= 0), dim=1)
@@ -76,7 +76,7 @@ class RoISampler:
 
 
 @torch.no_grad()
-def relabel(boxes: Tensor, image: Tensor, truth: GroundTruth, *, num_classes: int, iou_threshold: float) -> RoIs:
+def relabel(boxes: Tensor, image: Tensor, truth: PaddedTargets, *, num_classes: int, iou_threshold: float) -> RoIs:
     """Label given boxes (R, 4) of images (R,) again, as the later stages of a cascade do; nothing is drawn or added."""
     if truth.labels.shape[1] == 0:
         index = torch.zeros_like(image)
@@ -88,7 +88,7 @@ def relabel(boxes: Tensor, image: Tensor, truth: GroundTruth, *, num_classes: in
 
 
 def _with_truth(
-    boxes: Tensor, image: Tensor, index: Tensor, foreground: Tensor, truth: GroundTruth, num_classes: int
+    boxes: Tensor, image: Tensor, index: Tensor, foreground: Tensor, truth: PaddedTargets, num_classes: int
 ) -> RoIs:
     if truth.labels.shape[1] == 0:
         background = torch.full_like(image, num_classes)

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvpods_ext.modeling.detection.anchor_matching import (
-    GroundTruth,
-    Matches,
+    AnchorMatches,
+    PaddedTargets,
     Priorities,
-    Sample,
+    SampledBoxes,
     match,
     random_priorities,
     sample,
@@ -87,7 +87,7 @@ class AnchorSampler:
     high: float = 0.7
     priorities: Priorities = random_priorities
 
-    def __call__(self, anchors: Tensor, truth: GroundTruth) -> tuple[Matches, Sample]:
+    def __call__(self, anchors: Tensor, truth: PaddedTargets) -> tuple[AnchorMatches, SampledBoxes]:
         """Anchors (T, 4) -> which object each is compared with, and the drawn ones."""
         matches = match(truth, anchors, low=self.low, high=self.high, keep_best=True)
         return matches, sample(matches.label, self.count, self.foreground_fraction, self.priorities)
@@ -114,21 +114,23 @@ class RPN(nn.Module):
         self.sampler = sampler
 
     def forward(
-        self, features: Sequence[Tensor], limits: Tensor, truth: GroundTruth | None = None
+        self, features: Sequence[Tensor], image_sizes: Tensor, truth: PaddedTargets | None = None
     ) -> tuple[Proposals, dict[str, Tensor]]:
-        """Maps of all levels and image limits (N, 4) -> proposals, and losses if `truth` is given.
+        """Maps of all levels and image sizes (N, 4) -> proposals, and losses if `truth` is given.
 
-        `limits` are width, height, width, height of each image before padding.
+        `image_sizes` are width, height, width, height of each image before padding.
         """
         logits, deltas = self.rpn_head(features)
         anchors = self.anchor_generator(features)
         with torch.no_grad():
-            proposals = self._propose(logits, deltas, anchors, limits)
+            proposals = self._propose(logits, deltas, anchors, image_sizes)
         if truth is None:
             return proposals, {}
         return proposals, self._losses(torch.cat(logits, dim=1), torch.cat(deltas, dim=1), torch.cat(anchors), truth)
 
-    def _propose(self, logits: list[Tensor], deltas: list[Tensor], anchors: list[Tensor], limits: Tensor) -> Proposals:
+    def _propose(
+        self, logits: list[Tensor], deltas: list[Tensor], anchors: list[Tensor], image_sizes: Tensor
+    ) -> Proposals:
         """Best boxes of every level, clipped, suppressed within their level, then the best of the image."""
         selection, phase = self.selection, 0 if self.training else 1
         per_level, per_image = selection.per_level[phase], selection.per_image[phase]
@@ -140,7 +142,7 @@ class RPN(nn.Module):
             kept_boxes.append(self.coder.decode(chosen, anchor[where]))
         scores, boxes = torch.cat(kept_logits, dim=1), torch.cat(kept_boxes, dim=1)
         finite = scores.isfinite() & boxes.isfinite().all(dim=2)
-        boxes = box_ops.clip_to(boxes.nan_to_num(), limits[:, None])
+        boxes = box_ops.clip_to(boxes.nan_to_num(), image_sizes[:, None])
         scores = scores.masked_fill(~finite, -torch.inf)
         # A box without area meets no other, so it cannot suppress anything before it is dropped.
         valid = finite & ((boxes[..., 2:] - boxes[..., :2]) > 0).all(dim=2)
@@ -149,7 +151,7 @@ class RPN(nn.Module):
         boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
         return Proposals(boxes, scores, scores > -torch.inf)
 
-    def _losses(self, logits: Tensor, deltas: Tensor, anchors: Tensor, truth: GroundTruth) -> dict[str, Tensor]:
+    def _losses(self, logits: Tensor, deltas: Tensor, anchors: Tensor, truth: PaddedTargets) -> dict[str, Tensor]:
         """(N, T), (N, T, 4), (T, 4) -> sums over the sampled anchors, divided by the constant sample size."""
         with torch.no_grad():
             matches, drawn = self.sampler(anchors, truth)

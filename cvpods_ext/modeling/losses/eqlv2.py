@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from cvpods_ext.modeling.losses.base import LossContext
-from cvpods_ext.modeling.losses.memory import RememberingLoss
 from cvpods_ext.modeling.losses.sigmoid import SigmoidWithBackgroundLoss, one_hot, weighted_bce
+from cvpods_ext.modeling.losses.stateful import StatefulLoss
 
 _NO_GRADIENT_YET = 100.0  # the ratio of a class that has received nothing: its weights are then 1
 
 
-class EqualizationLossV2(RememberingLoss, SigmoidWithBackgroundLoss):
+class EqualizationLossV2(StatefulLoss, SigmoidWithBackgroundLoss):
     """Sigmoid cross entropy whose negatives weigh f(g_c) and positives 1 + alpha (1 - f(g_c)) (equations 4 to 6).
 
     g_c is the ratio of accumulated positive to negative gradient magnitude of class c, after weighting, over the steps
@@ -23,7 +23,7 @@ class EqualizationLossV2(RememberingLoss, SigmoidWithBackgroundLoss):
     are part of the state dict: a run that continues without them starts its balance over.
     """
 
-    memories = ("positive_gradients", "negative_gradients")
+    statistics = ("positive_gradients", "negative_gradients")
     positive_gradients: Tensor
     negative_gradients: Tensor
 
@@ -42,18 +42,18 @@ class EqualizationLossV2(RememberingLoss, SigmoidWithBackgroundLoss):
         return 1 + self.alpha * (1 - negative), negative
 
     def forward(self, logits: Tensor, labels: Tensor, context: LossContext | None = None) -> Tensor:
-        """(R, C + 1), (R,) -> scalar, divided by R; in training mode the gradients are noted."""
+        """(R, C + 1), (R,) -> scalar, divided by R; in training mode the gradients are accumulated."""
         targets = one_hot(labels, logits.shape[1])
         positive, negative = self.weights()
         weights = torch.where(targets > 0, positive, negative)
         if self.training:
-            self._note(logits, targets, weights)
+            self._accumulate_gradients(logits, targets, weights)
         return weighted_bce(logits, targets, weights)
 
     @torch.no_grad()
-    def _note(self, logits: Tensor, targets: Tensor, weights: Tensor) -> None:
+    def _accumulate_gradients(self, logits: Tensor, targets: Tensor, weights: Tensor) -> None:
         """What this batch does to each class: |sigmoid(z) - y|, weighted, summed over rows."""
         magnitude = ((logits.float().sigmoid() - targets).abs() * weights)[:, :-1]
         positive = (magnitude * targets[:, :-1]).sum(dim=0)
-        self.note("positive_gradients", positive)
-        self.note("negative_gradients", magnitude.sum(dim=0) - positive)
+        self.accumulate("positive_gradients", positive)
+        self.accumulate("negative_gradients", magnitude.sum(dim=0) - positive)

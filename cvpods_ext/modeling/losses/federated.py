@@ -1,4 +1,4 @@
-"""Federated losses: LVIS does not say of every image whether a class is absent, so not every class is asked.
+"""Federated losses: LVIS does not say of every image whether a class is absent, so the loss must not cover every class.
 
 Shapes: R = sampled RoIs of the batch, C = foreground classes, N = images; background is column C.
 """
@@ -42,7 +42,7 @@ class FederatedLoss(SigmoidLoss):
         self.noise = noise
 
     def classes(self, labels: Tensor) -> Tensor:
-        """(R,) -> (C,) bool: the classes that this batch asks about."""
+        """(R,) -> (C,) bool: the classes that the loss of this batch covers."""
         num_classes = len(self.log_weights)
         present = torch.zeros(num_classes + 1, dtype=torch.bool, device=labels.device)
         present.scatter_(0, labels, True)
@@ -54,7 +54,7 @@ class FederatedLoss(SigmoidLoss):
         return (present | drawn)[:num_classes]
 
     def forward(self, logits: Tensor, labels: Tensor, context: LossContext | None = None) -> Tensor:
-        """(R, C + 1), (R,) -> scalar, divided by R whatever the number of classes asked."""
+        """(R, C + 1), (R,) -> scalar, divided by R whatever the number of covered classes."""
         foreground = logits[:, :-1]
         return weighted_bce(foreground, one_hot(labels, foreground.shape[1]), self.classes(labels))
 
@@ -63,7 +63,7 @@ class VerifiedFederatedLoss(SigmoidLoss):
     """Sigmoid cross entropy over what the annotators of each image verified (LVIS, https://arxiv.org/abs/1908.03195).
 
     A RoI is a positive of its own class. It is a negative of the other classes that are annotated in its image or
-    listed as absent from it, except those listed as not exhaustively annotated; all other classes are not asked. Data
+    listed as absent from it, except those listed as not exhaustively annotated; all other classes are left out. Data
     without lists of negatives (COCO) gives few negatives: use SigmoidCrossEntropy there.
     """
 
@@ -72,8 +72,8 @@ class VerifiedFederatedLoss(SigmoidLoss):
         assert context is not None, "the verified classes are in the targets of the batch"
         foreground = logits[:, :-1]
         positives = one_hot(labels, foreground.shape[1])
-        asked = verified_classes(context.targets, foreground.shape[1], logits.device)[context.image_of_roi]
-        return weighted_bce(foreground, positives, torch.maximum(asked.float(), positives))
+        covered = verified_classes(context.targets, foreground.shape[1], logits.device)[context.image_of_roi]
+        return weighted_bce(foreground, positives, torch.maximum(covered.float(), positives))
 
 
 def verified_classes(targets: Sequence[Targets], num_classes: int, device: torch.device) -> Tensor:

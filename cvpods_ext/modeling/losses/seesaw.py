@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvpods_ext.modeling.losses.base import LossContext
-from cvpods_ext.modeling.losses.memory import RememberingLoss
+from cvpods_ext.modeling.losses.stateful import StatefulLoss
 
 
-class SeesawLoss(RememberingLoss):
+class SeesawLoss(StatefulLoss):
     """Cross entropy of z_j + ln S_ij over the classes for foreground RoIs of class i, plus one of object against not.
 
     S_ij = min(1, N_j / N_i)^p * max(1, s_j / s_i)^q (equations 4 to 6): mitigation by the numbers N of RoIs seen so
@@ -26,7 +26,7 @@ class SeesawLoss(RememberingLoss):
     """
 
     extra_logits = 1
-    memories = ("seen",)
+    statistics = ("seen",)
     seen: Tensor
 
     def __init__(self, num_classes: int, p: float = 0.8, q: float = 2.0, smallest_score: float = 0.01) -> None:
@@ -36,7 +36,7 @@ class SeesawLoss(RememberingLoss):
         self.register_buffer("seen", torch.zeros(num_classes))
 
     def forward(self, logits: Tensor, labels: Tensor, context: LossContext | None = None) -> Tensor:
-        """(R, C + 2), (R,) -> scalar; in training mode the labels are noted."""
+        """(R, C + 2), (R,) -> scalar; in training mode the labels are counted."""
         logits = logits.float()
         classes, objectness = logits[:, : self.num_classes], logits[:, self.num_classes :]
         is_object = labels < self.num_classes
@@ -44,7 +44,7 @@ class SeesawLoss(RememberingLoss):
         if self.training:
             counts = torch.zeros(self.num_classes + 1, device=labels.device)
             counts.scatter_add_(0, labels, torch.ones_like(labels, dtype=counts.dtype))
-            self.note("seen", counts[:-1])
+            self.accumulate("seen", counts[:-1])
             seen = seen + counts[:-1]
         own = torch.where(is_object, labels, 0)
         seesawed = classes + self.log_factors(classes.detach(), own, seen)

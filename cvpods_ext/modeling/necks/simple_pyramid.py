@@ -44,7 +44,7 @@ class SimplePyramid(Pyramid):
         self.strides = tuple(2**level for level in range(finest, 7))
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
-        """What the transformer asks for."""
+        """The square of the transformer."""
         return self.net.padded_size(height, width)
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from shared import shared
 
 from cvpods_ext.modeling.detection import anchor_matching
-from cvpods_ext.modeling.detection.anchor_matching import GroundTruth, match, pad_targets, random_priorities, sample
+from cvpods_ext.modeling.detection.anchor_matching import PaddedTargets, match, pad_targets, random_priorities, sample
 from cvpods_ext.structures import Targets
 from cvpods_ext.structures import boxes as box_ops
 
@@ -43,7 +43,7 @@ def test_thresholds_and_kept_best_by_hand():
 
 def test_matching_equals_the_record():
     ops = {key: torch.from_numpy(value) for key, value in np.load(shared("golden/ops/d2_ops.npz")).items()}
-    truth = GroundTruth(ops["match_gt"][None], torch.zeros(1, 6, dtype=torch.int64))
+    truth = PaddedTargets(ops["match_gt"][None], torch.zeros(1, 6, dtype=torch.int64))
     torch.testing.assert_close(box_ops.pairwise_iou(ops["match_gt"], ops["match_boxes"]), ops["match_iou"])
     for name, low, high, keep_best in (
         ("rpn", 0.3, 0.7, True),
@@ -67,7 +67,7 @@ def test_a_padded_batch_matches_like_the_table_of_each_image(seed, objects, keep
     boxes, gt = random_boxes(generator, 25), random_boxes(generator, 2, objects)
     labels = torch.zeros(2, objects, dtype=torch.int64)
     labels[1, objects // 2 + 1 :] = -1  # padding
-    found = match(GroundTruth(gt, labels), boxes, low=0.3, high=0.7, keep_best=keep_best)
+    found = match(PaddedTargets(gt, labels), boxes, low=0.3, high=0.7, keep_best=keep_best)
     for image in range(2):
         table = box_ops.pairwise_iou(gt[image, labels[image] >= 0], boxes).numpy()
         index, label = by_the_table(table, 0.3, 0.7, keep_best)
@@ -77,7 +77,7 @@ def test_a_padded_batch_matches_like_the_table_of_each_image(seed, objects, keep
 
 def test_many_objects_are_compared_in_parts_with_the_same_result(monkeypatch):
     generator = torch.Generator().manual_seed(0)
-    truth = GroundTruth(random_boxes(generator, 2, 50), torch.zeros(2, 50, dtype=torch.int64))
+    truth = PaddedTargets(random_boxes(generator, 2, 50), torch.zeros(2, 50, dtype=torch.int64))
     boxes = random_boxes(generator, 60)
     whole = match(truth, boxes, low=0.3, high=0.7, keep_best=True)
     monkeypatch.setattr(anchor_matching, "PAIRS_AT_ONCE", 60 * 2 * 7)

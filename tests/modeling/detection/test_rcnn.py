@@ -133,9 +133,9 @@ def test_images_are_normalised_one_by_one_and_padded_with_zeros():
     model = build()
     model.pixel_std.fill_(2.0)
     images = [torch.full((3, 30, 40), 200, dtype=torch.uint8), torch.full((3, 33, 20), 10, dtype=torch.uint8)]
-    padded, limits = model.preprocess(images)
+    padded, image_sizes = model.preprocess(images)
     assert padded.shape == (2, 3, 64, 64)
-    assert limits.tolist() == [[40, 30, 40, 30], [20, 33, 20, 33]]
+    assert image_sizes.tolist() == [[40, 30, 40, 30], [20, 33, 20, 33]]
     expected = (200 - torch.tensor([103.53, 116.28, 123.675])) / 2
     torch.testing.assert_close(padded[0, :, 29, 39], expected)
     assert padded[0, :, 30:].abs().sum() == 0

@@ -6,7 +6,7 @@ import torch
 from loss_cases import assert_equals_reference, bce, example
 
 from cvpods_ext.modeling.losses.eqlv2 import EqualizationLossV2
-from cvpods_ext.modeling.losses.memory import learn
+from cvpods_ext.modeling.losses.stateful import synchronize
 
 
 def weights_by_hand(positive, negative, gamma=12.0, mu=0.8, alpha=4.0):
@@ -38,7 +38,7 @@ def test_several_steps_equal_the_definition():
                     positive[c] += table[c][0] * (1 - probability[r, c])
                 else:
                     negative[c] += table[c][1] * probability[r, c]
-        learn([loss])
+        synchronize([loss])
         np.testing.assert_allclose(loss.positive_gradients, positive, rtol=1e-5)
         np.testing.assert_allclose(loss.negative_gradients, negative, rtol=1e-5)
     assert (positive / negative).min() < 0.8  # the weights have left their start
@@ -59,9 +59,9 @@ def test_a_suppressed_class_gets_strong_positives_and_weak_negatives():
     assert negative.tolist() == pytest.approx([0, 1, 1], abs=1e-3)
 
 
-def test_the_memory_holds_no_graph():
+def test_the_statistics_hold_no_graph():
     loss = EqualizationLossV2(6)
     loss(*example(loss))
-    learn([loss])
+    synchronize([loss])
     assert loss.positive_gradients.sum() > 0
     assert not loss.positive_gradients.requires_grad

@@ -4,7 +4,7 @@ import pytest
 import torch
 from loss_cases import COUNTS, LOSSES, columns, context_of, example
 
-from cvpods_ext.modeling.losses.memory import learn
+from cvpods_ext.modeling.losses.stateful import synchronize
 
 MEMORIES = {"eqlv2": ["positive_gradients", "negative_gradients"], "seesaw": ["seen"]}
 
@@ -55,7 +55,7 @@ def test_a_single_class_works(make):
 @pytest.mark.parametrize("size", [30.0, 1e4, 1e30])
 def test_enormous_logits_give_no_nan(make, size):
     loss = make(COUNTS)
-    for _ in range(3):  # memories may carry trouble into the next step
+    for _ in range(3):  # statistics may carry trouble into the next step
         signs = torch.randint(0, 2, (16, columns(loss, 6)), generator=torch.Generator().manual_seed(1)) * 2.0 - 1
         run(loss, signs * size, torch.arange(16) % 7, 6)
         scores = loss.scores(signs * size)
@@ -96,17 +96,17 @@ def test_a_step_against_the_gradient_lowers_the_loss(make):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_only_running_memories_are_in_the_state_dict(name):
+def test_only_running_statistics_are_in_the_state_dict(name):
     loss = LOSSES[name](COUNTS)
     assert sorted(loss.state_dict()) == sorted(MEMORIES.get(name, []))
 
 
 @pytest.mark.parametrize("name", MEMORIES)
-def test_a_resumed_run_continues_with_the_same_memory(name):
+def test_a_resumed_run_continues_with_the_same_statistics(name):
     loss = LOSSES[name](COUNTS)
     for seed in range(5):
         loss(*example(loss, seed=seed))
-        learn([loss])
+        synchronize([loss])
     resumed = LOSSES[name](COUNTS)
     fresh = LOSSES[name](COUNTS)
     resumed.load_state_dict(loss.state_dict())
@@ -116,15 +116,15 @@ def test_a_resumed_run_continues_with_the_same_memory(name):
 
 
 @pytest.mark.parametrize("name", MEMORIES)
-def test_evaluating_a_loss_leaves_its_memory_alone(name):
+def test_evaluating_a_loss_leaves_its_statistics_alone(name):
     loss = LOSSES[name](COUNTS)
     loss(*example(loss))
-    learn([loss])
+    synchronize([loss])
     before = {key: value.clone() for key, value in loss.state_dict().items()}
     assert any(value.any() for value in before.values())
     loss.eval()
     loss(*example(loss, seed=1))
-    learn([loss])
+    synchronize([loss])
     assert all(torch.equal(value, before[key]) for key, value in loss.state_dict().items())
 
 

@@ -6,8 +6,8 @@ import torch
 from loss_cases import COUNTS, assert_equals_reference, cross_entropy, example
 from recorded_methods import assert_equals_recorded, recorded
 
-from cvpods_ext.modeling.losses.memory import learn
 from cvpods_ext.modeling.losses.seesaw import SeesawLoss
+from cvpods_ext.modeling.losses.stateful import synchronize
 
 
 def factors_by_hand(row, label, seen, p=0.8, q=2.0):
@@ -51,7 +51,7 @@ def test_four_steps_equal_the_released_code():
     loss = SeesawLoss(1203)
     for step in range(4):
         assert_equals_recorded(loss, f"in{step:03d}", f"out{2 * step:03d}", value=1e-6, gradient=2e-6)
-        learn([loss])
+        synchronize([loss])
 
 
 def test_scores_equal_the_released_code():
@@ -74,14 +74,14 @@ def test_a_forward_pass_counts_its_own_labels_before_it_weighs_them():
     assert value.item() == pytest.approx((3 * rare + np.log(2) + 4 * np.log(2)) / 4)
 
 
-def test_the_memory_of_a_step_begins_with_the_next_one_and_background_never_counts():
+def test_the_counts_of_a_step_begin_with_the_next_one_and_background_never_counts():
     loss = SeesawLoss(3)
     loss(torch.zeros(6, 5), torch.tensor([0, 0, 2, 3, 3, 3]))
     loss(torch.zeros(1, 5), torch.tensor([1]))  # another part of the same step
     assert loss.seen.tolist() == [0, 0, 0]
-    learn([loss])
+    synchronize([loss])
     assert loss.seen.tolist() == [2, 1, 1]
-    learn([loss])
+    synchronize([loss])
     assert loss.seen.tolist() == [2, 1, 1]
 
 

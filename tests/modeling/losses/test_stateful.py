@@ -10,8 +10,8 @@ import torch
 from loss_cases import example
 
 from cvpods_ext.modeling.losses.eqlv2 import EqualizationLossV2
-from cvpods_ext.modeling.losses.memory import learn
 from cvpods_ext.modeling.losses.seesaw import SeesawLoss
+from cvpods_ext.modeling.losses.stateful import synchronize
 
 STEPS = 3
 
@@ -20,7 +20,7 @@ import sys
 import torch
 import torch.distributed as dist
 sys.path[:0] = {folders!r}
-from test_memory import STEPS, losses, train
+from test_stateful import STEPS, losses, train
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method="file://{store}", rank=rank, world_size=2)
 made = losses()
@@ -37,11 +37,11 @@ def losses():
 def train(made, seeds):
     """One step whose parts are the examples of `seeds`; the values of all parts."""
     values = [[loss(*example(loss, seed=seed)).item() for loss in made] for seed in seeds]
-    learn(made)
+    synchronize(made)
     return values
 
 
-def test_two_processes_remember_what_one_does_by_accumulation(tmp_path):
+def test_two_processes_have_the_statistics_of_one_that_accumulates(tmp_path):
     folders = [str(Path(__file__).parent), str(Path(loss_cases.__file__).parent)]
     code = WORKER.format(folders=folders, store=tmp_path / "store", out=tmp_path / "rank")
     workers = [subprocess.Popen([sys.executable, "-c", code, str(rank)]) for rank in range(2)]
@@ -54,7 +54,7 @@ def test_two_processes_remember_what_one_does_by_accumulation(tmp_path):
         both = train(one, [2 * step, 2 * step + 1])
         assert both == pytest.approx(torch.tensor([values[0][step][0], values[1][step][0]]).numpy(), rel=1e-6)
     for loss, memory in zip(one, memories[0], strict=True):
-        assert memory.keys() == set(loss.memories)
+        assert memory.keys() == set(loss.statistics)
         for name, value in memory.items():
             torch.testing.assert_close(value, loss.get_buffer(name), rtol=1e-6, atol=0)
             assert value.sum() > 0
@@ -62,17 +62,17 @@ def test_two_processes_remember_what_one_does_by_accumulation(tmp_path):
 
 def test_a_step_without_any_forward_pass_teaches_nothing():
     made = losses()
-    learn(made)
-    assert all(not loss.get_buffer(name).any() for loss in made for name in loss.memories)
+    synchronize(made)
+    assert all(not loss.get_buffer(name).any() for loss in made for name in loss.statistics)
 
 
 def test_a_step_that_is_not_finite_teaches_nothing():
     made = losses()
     train(made, [0])
-    before = [loss.state_dict()[name].clone() for loss in made for name in loss.memories]
+    before = [loss.state_dict()[name].clone() for loss in made for name in loss.statistics]
     for loss in made:
         logits, labels, context = example(loss, seed=1)
         loss(logits * float("nan"), labels, context)
-    learn(made)
-    after = [loss.get_buffer(name) for loss in made for name in loss.memories]
+    synchronize(made)
+    after = [loss.get_buffer(name) for loss in made for name in loss.statistics]
     assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
