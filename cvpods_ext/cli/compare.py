@@ -14,7 +14,7 @@ from cvpods_ext.errors import ConfigError
 if TYPE_CHECKING:
     from cvpods_ext.report.runs import Entry
     from cvpods_ext.report.table import Table
-    from cvpods_ext.report.task_report import Details
+    from cvpods_ext.report.task_report import Request
 
 EXAMPLES = """\
   pods_compare                                everything below the current folder
@@ -51,6 +51,7 @@ def _run(arguments: argparse.Namespace, own_flags: Mapping[str, str]) -> None:
     from cvpods_ext.report.compare import tables
     from cvpods_ext.report.html import render
     from cvpods_ext.report.runs import collect
+    from cvpods_ext.report.task_report import find
     from cvpods_ext.runtime.files import write_text
 
     if arguments.resamples < 2:
@@ -60,18 +61,18 @@ def _run(arguments: argparse.Namespace, own_flags: Mapping[str, str]) -> None:
     built = tables(found.entries, [arguments.task] if arguments.task else [], metrics, found.notes)
     given = {name: task for name, task in own_flags.items() if getattr(arguments, name) is not None}
     if arguments.intervals or arguments.html or given:
-        details = _details(found.entries, arguments, given)
+        request = _request(found.entries, arguments, given)
+        details = find(request.entries[0].task).open(request)
         built += details.intervals()
         if arguments.html:
-            title = built[0].title
-            write_text(arguments.html, render(title, built, details.page()))
+            write_text(arguments.html, render(request.title, built, details.page()))
             print(f"{arguments.html}: {arguments.html.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
     _show(built, arguments.format or _format_of(arguments.out), arguments.out)
 
 
-def _details(entries: Sequence[Entry], arguments: argparse.Namespace, given: Mapping[str, str]) -> Details:
-    """Predictions of the experiments, opened by the report of their task; `given` are flags of tasks, with the task."""
-    from cvpods_ext.report.task_report import find, request_for
+def _request(entries: Sequence[Entry], arguments: argparse.Namespace, given: Mapping[str, str]) -> Request:
+    """What the report of the task is asked; `given` are flags of tasks, each with its task."""
+    from cvpods_ext.report.task_report import request_for
 
     options = {name: getattr(arguments, name) for name in given}
     asked = {"reference": arguments.reference, "resamples": arguments.resamples, "options": options}
@@ -79,7 +80,7 @@ def _details(entries: Sequence[Entry], arguments: argparse.Namespace, given: Map
     task = request.entries[0].task
     if foreign := [f"--{name}" for name, owner in given.items() if owner != task]:
         raise ConfigError(f"{' and '.join(foreign)} cannot be used for results of {task}")
-    return find(task).open(request)
+    return request
 
 
 def _show(tables: Sequence[Table], style: str, out: Path | None) -> None:

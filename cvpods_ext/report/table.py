@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rich.box import SIMPLE
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from cvpods_ext.evaluation.metric_table import Metric
 
@@ -52,7 +53,7 @@ class Table:
 def mark_best(rows: Sequence[Sequence[Cell]], metrics: Mapping[int, Metric]) -> list[tuple[Cell, ...]]:
     """Mark the best value of each column of `metrics` (position -> metric), ties as they are shown.
 
-    The smallest of an error is the best. A column of one number has no winner.
+    The smallest of an error is the best. A column of one number has none.
     """
     marked = [list(row) for row in rows]
     for column, metric in metrics.items():
@@ -67,12 +68,12 @@ def mark_best(rows: Sequence[Sequence[Cell]], metrics: Mapping[int, Metric]) -> 
     return [tuple(row) for row in marked]
 
 
-def to_terminal(table: Table, width: int) -> RichTable:
+def to_terminal(table: Table, width: int) -> Group:
     """For a rich console of `width` characters; the best of a column is bold and green.
 
     Numbers keep their width. Names, which are long, are folded behind dots where the screen is narrow.
     """
-    rendered = RichTable(title=table.title, title_justify="left", caption_justify="left", header_style="bold")
+    rendered = RichTable(title=table.title, title_justify="left", header_style="bold")
     rendered.box, rendered.padding, rendered.show_edge = SIMPLE, (0, 1, 0, 0), False
     widths = [max(map(len, column)) for column in _texts(table)]
     excess = _width(widths) - width
@@ -85,9 +86,7 @@ def to_terminal(table: Table, width: int) -> RichTable:
         texts = [escape(_folded(row[0].text, widths[0]) if table.text_columns else _shown(row[0]))]
         texts += [escape(_shown(cell)) for cell in row[1:]]
         rendered.add_row(*(f"[bold green]{text}[/]" if c.best else text for text, c in zip(texts, row, strict=True)))
-    if table.notes:
-        rendered.caption = escape("\n".join(table.notes))
-    return rendered
+    return Group(rendered, *(Text(note, style="italic") for note in table.notes), "")
 
 
 def fitted(table: Table, width: int) -> Table:

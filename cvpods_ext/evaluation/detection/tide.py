@@ -1,4 +1,4 @@
-"""Why detections are wrong and what each kind of mistake costs, after TIDE (Bolya et al., ECCV 2020, section 2.2).
+"""Why detections are wrong and what each kind of error costs, after TIDE (Bolya et al., ECCV 2020, section 2.2).
 
 At IoU 0.5, a false positive is a classification error (it overlaps an object of another category by 0.5), a
 localisation error (one of its own by 0.1 to 0.5), both (one of another category by 0.1 to 0.5), a duplicate (one of its
@@ -46,7 +46,7 @@ class Errors:
         return np.where(np.isin(self.kind, _MENDED_INTO_HITS), self.near, -1)
 
     def counts(self, table: MatchTable) -> dict[str, dict[str, int]]:
-        """How many mistakes of each kind, "missed" included, in all categories and in each frequency group."""
+        """How many errors of each kind, "missed" included, in all categories and in each frequency group."""
         group, object_group = table.frequency[table.judged.category], table.frequency[table.objects.category]
         result = {}
         for name, members in (("all", range(len(GROUPS))), *((g, (k,)) for k, g in enumerate(GROUPS))):
