@@ -15,7 +15,7 @@ import time
 import numpy as np
 
 from cvpods_ext.evaluation.detection.bootstrap import Draws, draw, group_means, resampled_aps, resampled_means
-from cvpods_ext.evaluation.detection.match_table import Judged, MatchTable, Objects
+from cvpods_ext.evaluation.detection.match_table import Evaluated, MatchTable, Objects
 from cvpods_ext.evaluation.detection.metrics import BY_FREQUENCY
 
 IMAGES, PER_GROUP, RESAMPLES = 400, 25, 200
@@ -25,7 +25,7 @@ EVERY = (1 << 10) - 1
 
 
 def split(rng: np.random.Generator) -> dict[str, MatchTable]:
-    """One simulated split, judged for both models; their skills in a category are correlated."""
+    """One simulated split, evaluated for both models; their skills in a category are correlated."""
     frequency = np.repeat([0, 1, 2], PER_GROUP)
     parts: dict[str, list[tuple]] = {name: [] for name in SKILL}
     objects = []
@@ -60,9 +60,9 @@ def _table(parts: list[tuple], objects: Objects, frequency: np.ndarray) -> Match
     image, category, score, hits = (np.concatenate(column) for column in zip(*parts, strict=True))
     unused = np.zeros(len(image), dtype=np.int32)
     misses = np.uint64(EVERY) & ~hits
-    judged = Judged(unused, image, category, score, unused, unused, hits, misses, unused)
+    evaluated = Evaluated(unused, image, category, score, unused, unused, hits, misses, unused)
     ids = np.arange(len(frequency))
-    return MatchTable(judged, objects, np.arange(IMAGES), ids, [str(k) for k in ids], frequency)
+    return MatchTable(evaluated, objects, np.arange(IMAGES), ids, [str(k) for k in ids], frequency)
 
 
 WAYS = ("images", "categories", "both", "corrected")

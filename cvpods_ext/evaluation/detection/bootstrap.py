@@ -74,13 +74,13 @@ def resampled_aps(table: MatchTable, images: np.ndarray) -> np.ndarray:
 class _Pieces:
     """The match table cut at the detections that are not an error at every threshold.
 
-    image (U,); hits and judged (U, T) bool, judged being right or wrong; starts (K + 1,) of categories; `between`
+    image (U,); hits and evaluated (U, T) bool, evaluated being right or wrong; starts (K + 1,) of categories; `between`
     (U, I) counts plain errors of each image since the U before; object_image by category, object_starts (K + 1,).
     """
 
     image: np.ndarray
     hits: np.ndarray
-    judged: np.ndarray
+    evaluated: np.ndarray
     starts: np.ndarray
     between: sparse.csr_matrix
     object_image: np.ndarray
@@ -88,26 +88,28 @@ class _Pieces:
 
     @classmethod
     def of(cls, table: MatchTable) -> _Pieces:
-        judged, count = table.judged, np.arange(table.num_categories + 1)
+        evaluated, count = table.evaluated, np.arange(table.num_categories + 1)
         all_areas = table.criteria.area_bits[0]
-        hits, misses = judged.hits & all_areas, judged.misses & all_areas
+        hits, misses = evaluated.hits & all_areas, evaluated.misses & all_areas
         plain = misses == all_areas
         special = np.flatnonzero(~plain & ((hits | misses) != 0))
         after = np.searchsorted(special, np.flatnonzero(plain))  # the next special detection in the ranking
         errors = np.flatnonzero(plain)[after < len(special)]
         after = after[after < len(special)]
-        same = judged.category[errors] == judged.category[special[after]]  # else behind the last one of its category
+        same = (
+            evaluated.category[errors] == evaluated.category[special[after]]
+        )  # else behind the last one of its category
         shape = (len(special), len(table.image_ids))
         ones = np.ones(int(same.sum()), dtype=np.float32)
-        between = sparse.csr_matrix((ones, (after[same], judged.image[errors[same]])), shape=shape)
+        between = sparse.csr_matrix((ones, (after[same], evaluated.image[errors[same]])), shape=shape)
         bits = np.arange(len(table.criteria.thresholds), dtype=np.uint64)
         counted = np.flatnonzero(table.objects.counted & np.uint64(1))
         by_category = counted[np.argsort(table.objects.category[counted], kind="stable")]
         return cls(
-            image=judged.image[special],
+            image=evaluated.image[special],
             hits=((hits[special, None] >> bits) & np.uint64(1)).astype(bool),
-            judged=(((hits | misses)[special, None] >> bits) & np.uint64(1)).astype(bool),
-            starts=np.searchsorted(judged.category[special], count),
+            evaluated=(((hits | misses)[special, None] >> bits) & np.uint64(1)).astype(bool),
+            starts=np.searchsorted(evaluated.category[special], count),
             between=between,
             object_image=table.objects.image[by_category],
             object_starts=np.searchsorted(table.objects.category[by_category], count),
@@ -123,14 +125,14 @@ def _category_aps(pieces: _Pieces, weights: np.ndarray, category: int) -> np.nda
         return np.where(total > 0, 0.0, np.nan)
     own = weights[pieces.image[rows]]  # (U, B)
     plain = np.cumsum(pieces.between[rows] @ weights, axis=0)
-    all_judged = plain + np.cumsum(own, axis=0)
+    all_evaluated = plain + np.cumsum(own, axis=0)
     points_per_object = 100.0 / np.maximum(total, 1.0)
     area = np.zeros(weights.shape[1])
     thresholds = pieces.hits.shape[1]
     for threshold in range(thresholds):
         hits = pieces.hits[rows, threshold]
-        judged, at = pieces.judged[rows, threshold], np.flatnonzero(hits)
-        ranked = all_judged if judged.all() else plain + np.cumsum(own * judged[:, None], axis=0)
+        evaluated, at = pieces.evaluated[rows, threshold], np.flatnonzero(hits)
+        ranked = all_evaluated if evaluated.all() else plain + np.cumsum(own * evaluated[:, None], axis=0)
         right = np.cumsum(own[at], axis=0)
         precision = right / np.maximum(ranked[at], 1.0)
         np.maximum.accumulate(precision[::-1], axis=0, out=precision[::-1])

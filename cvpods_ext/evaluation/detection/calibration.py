@@ -12,7 +12,7 @@ from cvpods_ext.evaluation.detection.protocol import GROUPS
 
 @dataclass(frozen=True)
 class Reliability:
-    """Per bin of the score: edges (bins + 1,), `count` of judged detections, their mean `score` and `precision`
+    """Per bin of the score: edges (bins + 1,), `count` of evaluated detections, their mean `score` and `precision`
     (NaN in an empty bin). `error` is the expected calibration error, the mean over detections of |score - precision|
     of their bin, in [0, 1]; None without detections.
     """
@@ -29,13 +29,13 @@ def calibration(table: MatchTable, bins: int = 20, threshold: int = 0) -> dict[s
 
     Only detections that are right or wrong by the protocol count: in a federated set the others are unknown.
     """
-    judged = table.judged
+    evaluated = table.evaluated
     bit = np.uint64(threshold)
-    hit = ((judged.hits >> bit) & np.uint64(1)).astype(bool)
-    miss = ((judged.misses >> bit) & np.uint64(1)).astype(bool)
-    group = table.frequency[judged.category]
+    hit = ((evaluated.hits >> bit) & np.uint64(1)).astype(bool)
+    miss = ((evaluated.misses >> bit) & np.uint64(1)).astype(bool)
+    group = table.frequency[evaluated.category]
     chosen = {"all": hit | miss, **{name: (hit | miss) & (group == k) for k, name in enumerate(GROUPS)}}
-    return {name: reliability(judged.score[rows], hit[rows], bins) for name, rows in chosen.items()}
+    return {name: reliability(evaluated.score[rows], hit[rows], bins) for name, rows in chosen.items()}
 
 
 def reliability(scores: np.ndarray, right: np.ndarray, bins: int) -> Reliability:

@@ -58,10 +58,10 @@ def compute(family: str, source: Source) -> Metrics:
 
 def metrics_of(table: MatchTable, federated: bool) -> Metrics:
     """The numbers of the official protocol: LVIS's thirteen, and two more recalls for COCO."""
-    judged, objects, num_categories = table.judged, table.objects, table.num_categories
-    metrics = summarise(curves(judged, objects, num_categories), table.frequency)
+    evaluated, objects, num_categories = table.evaluated, table.objects, table.num_categories
+    metrics = summarise(curves(evaluated, objects, num_categories), table.frequency)
     if not federated:
-        best = (recall_among(judged, objects, num_categories, judged.rank < limit) for limit in (1, 10))
+        best = (recall_among(evaluated, objects, num_categories, evaluated.rank < limit) for limit in (1, 10))
         metrics |= coco_recalls(*best)
     return metrics
 
@@ -88,13 +88,15 @@ def _recall(source: Source, kind: str) -> Metrics:
         rows = [pq.read_table(path, columns=["image_id", "score"]) for path in shard_files(source.folder)]
         image_ids, scores = (np.concatenate([part.column(k).to_numpy() for part in rows]) for k in range(2))
         # the best of each image, as of each category
-        counted = {n: best_per_category(image_ids, scores, n)[table.judged.row] for n in RECALL_LIMITS}
+        counted = {n: best_per_category(image_ids, scores, n)[table.evaluated.row] for n in RECALL_LIMITS}
     else:
-        counted = {n: table.judged.rank < n for n in RECALL_LIMITS}
-    recall = {n: recall_among(table.judged, table.objects, table.num_categories, best) for n, best in counted.items()}
+        counted = {n: table.evaluated.rank < n for n in RECALL_LIMITS}
+    recall = {
+        n: recall_among(table.evaluated, table.objects, table.num_categories, best) for n, best in counted.items()
+    }
     metrics = {f"AR{n}": mean_where_annotated(values) for n, values in recall.items()}
-    every = np.ones(len(table.judged), dtype=bool)
-    unlimited = recall_among(table.judged, table.objects, table.num_categories, every)
+    every = np.ones(len(table.evaluated), dtype=bool)
+    unlimited = recall_among(table.evaluated, table.objects, table.num_categories, every)
     metrics["AR"] = mean_where_annotated(unlimited)
     return metrics | {
         f"AR{name}": mean_where_annotated(unlimited[:, table.frequency == k]) for k, name in enumerate(GROUPS)

@@ -22,7 +22,7 @@ from cvpods_ext.evaluation.detection.protocol import GROUPS, Metrics, mean_where
 
 def fixed_metrics(table: MatchTable) -> Metrics:
     """LVIS's thirteen numbers of a table with `selection.FIXED_LIMIT`."""
-    return summarise(curves(table.judged, table.objects, table.num_categories), table.frequency)
+    return summarise(curves(table.evaluated, table.objects, table.num_categories), table.frequency)
 
 
 def cut_per_image(folder: Path) -> int | None:
@@ -42,8 +42,8 @@ def pooled_metrics(table: MatchTable) -> Metrics:
     """
     together = _pooled(table, np.zeros(table.num_categories, dtype=np.int32))
     by_group = _pooled(table, table.frequency.astype(np.int32))
-    everything = curves(together.judged, together.objects, 1).precision[..., 0]
-    groups = curves(by_group.judged, by_group.objects, len(GROUPS)).precision[..., 0]
+    everything = curves(together.evaluated, together.objects, 1).precision[..., 0]
+    groups = curves(by_group.evaluated, by_group.objects, len(GROUPS)).precision[..., 0]
     metrics: Metrics = {
         "AP": mean_where_annotated(everything),
         "AP50": mean_where_annotated(everything[0]),
@@ -54,10 +54,10 @@ def pooled_metrics(table: MatchTable) -> Metrics:
 
 def _pooled(table: MatchTable, pool_of_category: np.ndarray) -> MatchTable:
     """Each pool becomes one category; ties keep the order of category, image, file."""
-    pool = pool_of_category[table.judged.category]
-    ranked = table.judged.take(np.lexsort((-table.judged.score, pool)))
+    pool = pool_of_category[table.evaluated.category]
+    ranked = table.evaluated.take(np.lexsort((-table.evaluated.score, pool)))
     return replace(
         table,
-        judged=replace(ranked, category=pool_of_category[ranked.category]),
+        evaluated=replace(ranked, category=pool_of_category[ranked.category]),
         objects=replace(table.objects, category=pool_of_category[table.objects.category]),
     )

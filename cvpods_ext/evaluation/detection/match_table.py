@@ -18,12 +18,12 @@ from cvpods_ext.evaluation.detection.protocol import OFFICIAL, Criteria
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluated:
     """Detections in the order in which a category ranks them: by category, falling score, image, file order.
 
     row (N,) int64 place in the shards, in the order of `shard_files`; image, category (N,) int32 positions; score,
     area (N,); rank (N,) int32 place in its cell, from 0; hits and misses (N,) uint64, the bits of `protocol.Criteria`
-    in which it is a true and a false positive, neither where it is not judged; partner (N,) int32 the annotation at
+    in which it is a true and a false positive, neither where it is not evaluated; partner (N,) int32 the annotation at
     the first threshold (IoU 0.5) over all areas, -1 for none.
     """
 
@@ -40,9 +40,9 @@ class Judged:
     def __len__(self) -> int:
         return len(self.score)
 
-    def take(self, rows: np.ndarray) -> Judged:
+    def take(self, rows: np.ndarray) -> Evaluated:
         """The rows, in that order."""
-        return Judged(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        return Evaluated(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Objects:
 
 @dataclass(frozen=True)
 class MatchTable:
-    """Judged detections and objects of a task; image_ids (I,), category_ids, names and frequency (K,) of the split;
+    """Evaluated detections and objects of a task; image_ids (I,), category_ids, names and frequency (K,) of the split;
     the criteria that the bits stand for.
     """
 
-    judged: Judged
+    evaluated: Evaluated
     objects: Objects
     image_ids: np.ndarray
     category_ids: np.ndarray
@@ -133,10 +133,12 @@ def concatenate(parts: Sequence[Candidates]) -> Candidates:
     )
 
 
-def judge(gt: GroundTruth, candidates: Candidates, criteria: Criteria = OFFICIAL) -> tuple[Judged, Objects]:
+def match_candidates(
+    gt: GroundTruth, candidates: Candidates, criteria: Criteria = OFFICIAL
+) -> tuple[Evaluated, Objects]:
     """Match, then decide which unmatched detections are errors.
 
-    An unmatched detection is not judged outside the area range, nor where its category is incompletely annotated.
+    An unmatched detection is not evaluated outside the area range, nor where its category is incompletely annotated.
     """
     every = criteria.every
     ignored = outside(gt.areas, criteria) | np.where(gt.crowd, every, np.uint64(0))
@@ -146,7 +148,7 @@ def judge(gt: GroundTruth, candidates: Candidates, criteria: Criteria = OFFICIAL
     image, category = np.divmod(candidates.keys, gt.num_categories)
     starts = np.flatnonzero(np.diff(candidates.keys, prepend=-1))
     rank = np.arange(len(image)) - np.repeat(starts, np.diff(np.append(starts, len(image))))
-    judged = Judged(
+    evaluated = Evaluated(
         row=candidates.rows,
         image=image.astype(np.int32),
         category=category.astype(np.int32),
@@ -158,7 +160,7 @@ def judge(gt: GroundTruth, candidates: Candidates, criteria: Criteria = OFFICIAL
         partner=matches.partner.astype(np.int32),
     )
     objects = Objects(gt.images.astype(np.int32), gt.categories.astype(np.int32), gt.areas, ~ignored & every)
-    return judged.take(_ranking(image, candidates.score, category)), objects
+    return evaluated.take(_ranking(image, candidates.score, category)), objects
 
 
 def _ranking(image: np.ndarray, score: np.ndarray, category: np.ndarray) -> np.ndarray:

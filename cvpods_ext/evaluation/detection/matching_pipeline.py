@@ -23,18 +23,18 @@ from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
 from cvpods_ext.evaluation.detection.match_shards import match_shards
 from cvpods_ext.evaluation.detection.match_table import (
     Candidates,
-    Judged,
+    Evaluated,
     MatchTable,
     Objects,
     concatenate,
-    judge,
+    match_candidates,
 )
 from cvpods_ext.evaluation.detection.match_worker import run_shares
 from cvpods_ext.evaluation.detection.protocol import OFFICIAL, Criteria, needs_masks
 from cvpods_ext.evaluation.detection.selection import Limit, best_per_category, select_annotations
 from cvpods_ext.runtime.files import atomic_path
 
-FORMAT = 3  # of the cached table
+FORMAT = 4  # of the cached table
 ROWS_PER_WORKER = 1_000_000  # fewer do not repay the start of a process
 
 
@@ -57,7 +57,7 @@ def match_table(
     cached = _read(cache, fingerprint)
     if cached is None:
         counted = select_annotations(gt, task)
-        cached = judge(counted, _candidates(counted, folder, task, limit, workers, criteria), criteria)
+        cached = match_candidates(counted, _candidates(counted, folder, task, limit, workers, criteria), criteria)
         _write(cache, *cached, fingerprint)
         if criteria == OFFICIAL:
             iou_cache.remove(folder, task, limit)
@@ -113,9 +113,9 @@ def _fingerprint(gt: GroundTruth, folder: Path) -> str:
     return json.dumps([FORMAT, gt.sha256, shards])
 
 
-def _write(path: Path, judged: Judged, objects: Objects, fingerprint: str) -> None:
+def _write(path: Path, evaluated: Evaluated, objects: Objects, fingerprint: str) -> None:
     """One file with detections and, after them, objects; a folder that cannot be written is only a warning."""
-    columns = {f"judged.{f.name}": getattr(judged, f.name) for f in fields(judged)}
+    columns = {f"evaluated.{f.name}": getattr(evaluated, f.name) for f in fields(evaluated)}
     parts = {f"objects.{f.name}": getattr(objects, f.name) for f in fields(objects)}
     metadata = {"fingerprint": fingerprint, "objects": _packed(parts)}
     try:
@@ -134,7 +134,7 @@ def _packed(columns: dict[str, np.ndarray]) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _read(path: Path, fingerprint: str) -> tuple[Judged, Objects] | None:
+def _read(path: Path, fingerprint: str) -> tuple[Evaluated, Objects] | None:
     """The cached table, or None if there is none for this fingerprint; a damaged one is made again."""
     if not path.is_file():
         return None
@@ -142,11 +142,13 @@ def _read(path: Path, fingerprint: str) -> tuple[Judged, Objects] | None:
         metadata: dict[bytes, Any] = pq.read_metadata(path).metadata or {}
         if metadata.get(b"fingerprint") != fingerprint.encode():
             return None
-        judged = pq.read_table(path)
+        evaluated = pq.read_table(path)
         objects = pa.ipc.open_stream(metadata[b"objects"]).read_all()
     except (pa.ArrowException, OSError):
         return None
     return (
-        Judged(**{name.removeprefix("judged."): judged.column(name).to_numpy() for name in judged.column_names}),
+        Evaluated(
+            **{name.removeprefix("evaluated."): evaluated.column(name).to_numpy() for name in evaluated.column_names}
+        ),
         Objects(**{name.removeprefix("objects."): objects.column(name).to_numpy() for name in objects.column_names}),
     )

@@ -26,15 +26,15 @@ def category_aps(precision: np.ndarray) -> np.ndarray:
 
 def per_category(table: MatchTable, given: Curves | None = None) -> pa.Table:
     """Columns id, name, frequency, AP, AP50, AP75, AR (percent, null without annotations), objects, images,
-    detections (judged), true_positives and false_positives at IoU 0.5; in the order of category ids.
+    detections (evaluated), true_positives and false_positives at IoU 0.5; in the order of category ids.
     """
-    found = given or curves(table.judged, table.objects, table.num_categories)
+    found = given or curves(table.evaluated, table.objects, table.num_categories)
     count = table.num_categories
     annotated = counted_objects(table.objects, count)[:, 0]
     counts = (table.objects.counted & AT_HALF) > 0
     pairs = np.unique(table.objects.image[counts].astype(np.int64) * count + table.objects.category[counts])
-    judged = table.judged
-    hit, miss = (judged.hits & AT_HALF) > 0, (judged.misses & AT_HALF) > 0
+    evaluated = table.evaluated
+    hit, miss = (evaluated.hits & AT_HALF) > 0, (evaluated.misses & AT_HALF) > 0
 
     def percent(values: np.ndarray) -> pa.Array:
         return pa.array(100.0 * values, mask=annotated == 0)
@@ -51,9 +51,9 @@ def per_category(table: MatchTable, given: Curves | None = None) -> pa.Table:
             "AR": percent(found.recall[..., 0].mean(axis=0)),
             "objects": annotated,
             "images": np.bincount(pairs % count, minlength=count),
-            "detections": np.bincount(judged.category[hit | miss], minlength=count),
-            "true_positives": np.bincount(judged.category[hit], minlength=count),
-            "false_positives": np.bincount(judged.category[miss], minlength=count),
+            "detections": np.bincount(evaluated.category[hit | miss], minlength=count),
+            "true_positives": np.bincount(evaluated.category[hit], minlength=count),
+            "false_positives": np.bincount(evaluated.category[miss], minlength=count),
         }
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cvpods_ext.evaluation.detection.match_table import Judged, Objects
+from cvpods_ext.evaluation.detection.match_table import Evaluated, Objects
 from cvpods_ext.evaluation.detection.protocol import OFFICIAL, RECALL_POINTS, Criteria, Curves
 
 R = len(RECALL_POINTS)
@@ -24,7 +24,7 @@ def counted_objects(objects: Objects, num_categories: int, criteria: Criteria = 
 
 
 def curves(
-    judged: Judged,
+    evaluated: Evaluated,
     objects: Objects,
     num_categories: int,
     criteria: Criteria = OFFICIAL,
@@ -40,14 +40,14 @@ def curves(
     counts = counted_objects(objects, num_categories, criteria)
     precision = np.full((thresholds, R, num_categories, areas), -1.0)
     recall = np.full((thresholds, num_categories, areas), -1.0)
-    starts = np.searchsorted(judged.category, np.arange(num_categories + 1))
+    starts = np.searchsorted(evaluated.category, np.arange(num_categories + 1))
     for area in range(areas):
         present = np.flatnonzero(counts[:, area])
         needed = needed_hits(counts[present, area])
         for threshold in range(thresholds):
             bit = np.uint64(area * len(criteria.thresholds) + threshold)
-            hit = np.flatnonzero((judged.hits >> bit) & np.uint64(1))
-            errors = np.cumsum((judged.misses >> bit) & np.uint64(1), dtype=np.int64)
+            hit = np.flatnonzero((evaluated.hits >> bit) & np.uint64(1))
+            errors = np.cumsum((evaluated.misses >> bit) & np.uint64(1), dtype=np.int64)
             at, reached = _precision(hit, errors, starts, present, needed)
             precision[threshold, :, present, area] = at
             recall[threshold, present, area] = reached / counts[present, area]
@@ -86,12 +86,12 @@ def _precision(
     return padded[np.where(needed <= reached[:, None], where, len(precision))], reached
 
 
-def recall_among(judged: Judged, objects: Objects, num_categories: int, counted: np.ndarray) -> np.ndarray:
+def recall_among(evaluated: Evaluated, objects: Objects, num_categories: int, counted: np.ndarray) -> np.ndarray:
     """(T, K) official recall over all areas if only the `counted` (N,) detections count; -1 as in `curves`."""
     counts = counted_objects(objects, num_categories)[:, 0]
     recall = np.full((len(OFFICIAL.thresholds), num_categories), -1.0)
     for threshold in range(len(recall)):
-        hit = ((judged.hits >> np.uint64(threshold)) & np.uint64(1)).astype(bool) & counted
-        found = np.bincount(judged.category[hit], minlength=num_categories)
+        hit = ((evaluated.hits >> np.uint64(threshold)) & np.uint64(1)).astype(bool) & counted
+        found = np.bincount(evaluated.category[hit], minlength=num_categories)
         recall[threshold] = np.where(counts > 0, found / np.maximum(counts, 1), -1.0)
     return recall

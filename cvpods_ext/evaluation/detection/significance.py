@@ -54,7 +54,7 @@ def resample(runs: Sequence[MatchTable], draws: Draws, seed: int = 0) -> Resampl
         same = np.array_equal(run.image_ids, first.image_ids) and np.array_equal(run.category_ids, first.category_ids)
         if not same:
             raise DataError("runs of different splits cannot be compared: their images or categories differ.")
-    found = [curves(run.judged, run.objects, run.num_categories, run.criteria, areas=1) for run in runs]
+    found = [curves(run.evaluated, run.objects, run.num_categories, run.criteria, areas=1) for run in runs]
     points = [category_aps(one.precision) for one in found]
     aps = np.stack([resampled_aps(run, draws.images) for run in runs])  # (seeds, B, K)
     rng = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ At IoU 0.5, a false positive is a classification error (it overlaps an object of
 localisation error (one of its own by 0.1 to 0.5), both (one of another category by 0.1 to 0.5), a duplicate (one of its
 own by 0.5, but that is taken), or background. An object that no detection finds, and that no classification or
 localisation error points at, is missed. The cost is the AP50 that would be gained if an oracle mended that kind alone.
-Only judged detections count: in a federated set the others are neither right nor wrong.
+Only evaluated detections count: in a federated set the others are neither right nor wrong.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Errors:
 
     def counts(self, table: MatchTable) -> dict[str, dict[str, int]]:
         """How many errors of each kind, "missed" included, in all categories and in each frequency group."""
-        group, object_group = table.frequency[table.judged.category], table.frequency[table.objects.category]
+        group, object_group = table.frequency[table.evaluated.category], table.frequency[table.objects.category]
         result = {}
         for name, members in (("all", range(len(GROUPS))), *((g, (k,)) for k, g in enumerate(GROUPS))):
             inside, object_inside = np.isin(group, members), np.isin(object_group, members)
@@ -62,25 +62,25 @@ def classify(gt: GroundTruth, folder: Path, table: MatchTable, task: str, images
     `gt` are the annotations that count (`selection.select_annotations`). The shards are read once more. With `images`
     (positions) only what is on them is classified, and nothing else is called missed.
     """
-    judged = table.judged
+    evaluated = table.evaluated
     here = np.ones(len(gt.image_ids), dtype=bool) if images is None else np.isin(np.arange(len(gt.image_ids)), images)
-    wrong = np.flatnonzero(((judged.misses & AT_HALF) > 0) & here[judged.image])
-    best = {name: np.zeros(len(judged)) for name in ("own", "other")}
-    target = {name: np.full(len(judged), -1, dtype=np.int32) for name in ("own", "other")}
+    wrong = np.flatnonzero(((evaluated.misses & AT_HALF) > 0) & here[evaluated.image])
+    best = {name: np.zeros(len(evaluated)) for name in ("own", "other")}
+    target = {name: np.full(len(evaluated), -1, dtype=np.int32) for name in ("own", "other")}
     for rows, objects, ious in _overlaps_in_image(gt, folder, table, wrong, task):
-        same = gt.categories[objects] == judged.category[rows]
+        same = gt.categories[objects] == evaluated.category[rows]
         for name, pairs in (("own", same), ("other", ~same)):
             order = np.argsort(ious[pairs], kind="stable")  # the last assignment, of the highest IoU, stays
             at, values = rows[pairs][order], ious[pairs][order]
             best[name][at] = values
             target[name][at] = objects[pairs][order]
     own, other = best["own"][wrong], best["other"][wrong]
-    kind = np.full(len(judged), -1, dtype=np.int8)
+    kind = np.full(len(evaluated), -1, dtype=np.int8)
     conditions = [own >= HIT, other >= HIT, own >= GRAZE, other >= GRAZE]
     kind[wrong] = np.select(conditions, [3, 0, 1, 2], default=4)
     near = np.select([np.isin(kind, (1, 3)), np.isin(kind, (0, 2))], [target["own"], target["other"]], default=-1)
     found = np.zeros(len(gt.images), dtype=bool)
-    found[judged.partner[judged.partner >= 0]] = True
+    found[evaluated.partner[evaluated.partner >= 0]] = True
     found[near[np.isin(kind, _MENDED_INTO_HITS)]] = True
     missed = ~found & ((table.objects.counted & AT_HALF) > 0) & here[gt.images]
     return Errors(kind, near, missed)
@@ -91,20 +91,20 @@ def _overlaps_in_image(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(rows of the match table, annotations, IoUs) of the `wrong` detections with all objects of their image."""
     one_category = replace(gt, categories=np.zeros_like(gt.categories), category_ids=np.zeros(1, dtype=np.int64))
-    wrong = wrong[np.argsort(table.judged.row[wrong])]
+    wrong = wrong[np.argsort(table.evaluated.row[wrong])]
     before = 0
     for path in shard_files(folder):
         after = before + read_shard_metadata(path).rows
-        here = wrong[slice(*np.searchsorted(table.judged.row[wrong], (before, after)))]
+        here = wrong[slice(*np.searchsorted(table.evaluated.row[wrong], (before, after)))]
         if not len(here):
             before = after
             continue
-        here = here[np.argsort(table.judged.image[here], kind="stable")]
+        here = here[np.argsort(table.evaluated.image[here], kind="stable")]
         shard = read_shard(path, masks=needs_masks(task))
-        for block in blocks(table.judged.image[here]):
+        for block in blocks(table.evaluated.image[here]):
             rows = here[block]
-            found = detection_shapes(gt, shard.take(table.judged.row[rows] - before), task)
-            pairs = overlapping_pairs(one_category, table.judged.image[rows].astype(np.int64), found, GRAZE)
+            found = detection_shapes(gt, shard.take(table.evaluated.row[rows] - before), task)
+            pairs = overlapping_pairs(one_category, table.evaluated.image[rows].astype(np.int64), found, GRAZE)
             yield rows[pairs.detections], pairs.annotations, pairs.ious
         before = after
 
@@ -129,28 +129,28 @@ def _gain(before: float | None, after: float | None) -> float | None:
 
 
 def _ap50(table: MatchTable) -> Metrics:
-    precision = curves(table.judged, table.objects, table.num_categories, thresholds=1, areas=1).precision[0, ..., 0]
+    precision = curves(table.evaluated, table.objects, table.num_categories, thresholds=1, areas=1).precision[0, ..., 0]
     groups = {name: mean_where_annotated(precision[:, table.frequency == k]) for k, name in enumerate(GROUPS)}
     return {"all": mean_where_annotated(precision), **groups}
 
 
 def _mended(table: MatchTable, errors: Errors, kind: int) -> MatchTable:
-    judged, objects = table.judged, table.objects
+    evaluated, objects = table.evaluated, table.objects
     if kind == len(KINDS):
         return replace(table, objects=replace(objects, counted=np.where(errors.missed, np.uint64(0), objects.counted)))
     affected = errors.kind == kind
-    misses = np.where(affected, np.uint64(0), judged.misses)
+    misses = np.where(affected, np.uint64(0), evaluated.misses)
     if kind not in _MENDED_INTO_HITS:
-        return replace(table, judged=replace(judged, misses=misses))
+        return replace(table, evaluated=replace(evaluated, misses=misses))
     free = np.ones(len(objects.image), dtype=bool)
-    free[judged.partner[judged.partner >= 0]] = False
+    free[evaluated.partner[evaluated.partner >= 0]] = False
     target = errors.target
     rows = np.flatnonzero(affected & (target >= 0))
     rows = rows[free[target[rows]] & ((objects.counted[target[rows]] & AT_HALF) > 0)]
-    rows = rows[np.argsort(-judged.score[rows], kind="stable")]
+    rows = rows[np.argsort(-evaluated.score[rows], kind="stable")]
     best = rows[np.unique(target[rows], return_index=True)[1]]
-    hits, category = judged.hits.copy(), judged.category.copy()
+    hits, category = evaluated.hits.copy(), evaluated.category.copy()
     hits[best] |= AT_HALF
     category[best] = objects.category[target[best]]
-    moved = replace(judged, hits=hits, misses=misses, category=category)
-    return replace(table, judged=moved.take(np.lexsort((-moved.score, moved.category))))
+    moved = replace(evaluated, hits=hits, misses=misses, category=category)
+    return replace(table, evaluated=moved.take(np.lexsort((-moved.score, moved.category))))

@@ -15,7 +15,7 @@ import numpy as np
 
 from cvpods_ext.evaluation.detection.detections import DetectionTable, read_rows
 from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
-from cvpods_ext.evaluation.detection.match_table import Judged, MatchTable, Objects
+from cvpods_ext.evaluation.detection.match_table import Evaluated, MatchTable, Objects
 from cvpods_ext.evaluation.detection.per_category import AT_HALF
 from cvpods_ext.evaluation.detection.protocol import needs_masks
 from cvpods_ext.evaluation.detection.tide import KINDS, classify
@@ -62,16 +62,16 @@ class MatchedRun:
         """False positives at IoU 0.5 (rows of the match table) by category and falling score, and where each category
         starts (K + 1,).
         """
-        judged = self.matches.judged
-        rows = np.flatnonzero((judged.misses & AT_HALF) > 0)
-        return rows, np.searchsorted(judged.category[rows], np.arange(self.gt.num_categories + 1))
+        evaluated = self.matches.evaluated
+        rows = np.flatnonzero((evaluated.misses & AT_HALF) > 0)
+        return rows, np.searchsorted(evaluated.category[rows], np.arange(self.gt.num_categories + 1))
 
     @cached_property
     def unfound(self) -> tuple[np.ndarray, np.ndarray]:
         """Objects that nothing matched at IoU 0.5 by category and falling area, and where each category starts."""
-        judged, objects = self.matches.judged, self.matches.objects
+        evaluated, objects = self.matches.evaluated, self.matches.objects
         found = np.zeros(len(objects.image), dtype=bool)
-        found[judged.partner[(judged.hits & AT_HALF) > 0]] = True
+        found[evaluated.partner[(evaluated.hits & AT_HALF) > 0]] = True
         rows = np.flatnonzero(((objects.counted & AT_HALF) > 0) & ~found)
         rows = rows[np.lexsort((-objects.area[rows], objects.category[rows]))]
         return rows, np.searchsorted(objects.category[rows], np.arange(self.gt.num_categories + 1))
@@ -88,22 +88,22 @@ def error_examples(run: MatchedRun, categories: Iterable[int], per_kind: int) ->
 
     An object that was not found is shown with the best scored false positive that points at it, if there is one.
     """
-    judged, objects = run.matches.judged, run.matches.objects
+    evaluated, objects = run.matches.evaluated, run.matches.objects
     categories = list(categories)
     wrong, unfound = (_first(*ranked, categories, per_kind) for ranked in (run.wrong, run.unfound))
-    images = np.union1d(judged.image[wrong], objects.image[unfound])
+    images = np.union1d(evaluated.image[wrong], objects.image[unfound])
     errors = classify(run.gt, run.folder, run.matches, run.matched_by, images)
     # the last assignment, of the highest score, stays
     pointing = np.flatnonzero(errors.target >= 0)
-    pointing = pointing[np.argsort(judged.score[pointing], kind="stable")]
+    pointing = pointing[np.argsort(evaluated.score[pointing], kind="stable")]
     pointing_at = np.full(len(objects.image), -1)
     pointing_at[errors.target[pointing]] = pointing
     shown = np.concatenate((wrong, pointing_at[unfound]))
-    rows, place = np.unique(judged.row[shown[shown >= 0]], return_inverse=True)
+    rows, place = np.unique(evaluated.row[shown[shown >= 0]], return_inverse=True)
     detection = np.full(len(shown), -1)
     detection[shown >= 0] = place
     examples = [
-        ErrorExample("false positive", KINDS[errors.kind[row]], *_place(judged, row), int(errors.near[row]), at)
+        ErrorExample("false positive", KINDS[errors.kind[row]], *_place(evaluated, row), int(errors.near[row]), at)
         for row, at in zip(wrong.tolist(), detection.tolist(), strict=False)
     ]
     by_unfound = (unfound.tolist(), pointing_at[unfound].tolist(), detection[len(wrong) :].tolist())
@@ -119,5 +119,5 @@ def _first(rows: np.ndarray, starts: np.ndarray, categories: Iterable[int], coun
     return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
 
 
-def _place(table: Judged | Objects, row: int) -> tuple[int, int]:
+def _place(table: Evaluated | Objects, row: int) -> tuple[int, int]:
     return int(table.category[row]), int(table.image[row])

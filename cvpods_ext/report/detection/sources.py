@@ -74,7 +74,7 @@ def page_runs(entries: Sequence[Entry], gt: GroundTruth, matched_by: str) -> lis
     for label, entry, folders in with_detections(entries, gt):
         matches = _table(entry, gt, folders[0], matched_by)
         run = MatchedRun(counted, folders[0], matches, matched_by)
-        runs.append(PageRun(label, run, curves(matches.judged, matches.objects, matches.num_categories)))
+        runs.append(PageRun(label, run, curves(matches.evaluated, matches.objects, matches.num_categories)))
     return runs
 
 

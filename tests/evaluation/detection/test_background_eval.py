@@ -35,7 +35,7 @@ def forget(shards):
 
 def assert_equal(first, second):
     for task in TASKS:
-        for part in ("judged", "objects"):
+        for part in ("evaluated", "objects"):
             one, other = getattr(first[task], part), getattr(second[task], part)
             for name in vars(one):
                 np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=f"{task} {name}")

@@ -41,7 +41,7 @@ def test_the_table_is_kept_until_a_shard_changes(case, monkeypatch):
     with monkeypatch.context() as context:
         context.setattr(matching_pipeline, "_candidates", refuse)
         again = match_table(gt, shards, "bbox", LVIS_LIMIT)
-        assert equal(again.judged, table.judged)
+        assert equal(again.evaluated, table.evaluated)
         assert equal(again.objects, table.objects)
         shard = shard_files(shards)[0]
         shard.touch()
@@ -55,7 +55,7 @@ def test_a_damaged_table_is_made_again(case):
     table = match_table(gt, shards, "bbox", LVIS_LIMIT)
     kept = shards / "matches-bbox-300_per_image-official.parquet"
     kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 2])
-    assert equal(match_table(gt, shards, "bbox", LVIS_LIMIT).judged, table.judged)
+    assert equal(match_table(gt, shards, "bbox", LVIS_LIMIT).evaluated, table.evaluated)
 
 
 @pytest.mark.parametrize("task", ["bbox", "segm"])
@@ -76,7 +76,7 @@ def test_blocks_shards_and_processes_do_not_change_the_table(task, tmp_path, mon
             kept.unlink()
         parts = match_table(gt, many, task, LVIS_LIMIT, workers=workers)
         for name in ("image", "category", "score", "hits", "misses", "partner"):
-            np.testing.assert_array_equal(getattr(parts.judged, name), getattr(whole.judged, name), err_msg=name)
+            np.testing.assert_array_equal(getattr(parts.evaluated, name), getattr(whole.evaluated, name), err_msg=name)
 
 
 def test_rows_point_into_the_shards(case):
@@ -84,11 +84,11 @@ def test_rows_point_into_the_shards(case):
 
     _, _, path, shards = case
     gt = ground_truth.load(path, masks=False)
-    judged = match_table(gt, shards, "bbox", LVIS_LIMIT).judged
+    evaluated = match_table(gt, shards, "bbox", LVIS_LIMIT).evaluated
     table = read(shards)
-    np.testing.assert_array_equal(table.scores[judged.row], judged.score)
-    np.testing.assert_array_equal(table.image_ids[judged.row], gt.image_ids[judged.image])
-    np.testing.assert_array_equal(table.category_ids[judged.row], gt.category_ids[judged.category])
+    np.testing.assert_array_equal(table.scores[evaluated.row], evaluated.score)
+    np.testing.assert_array_equal(table.image_ids[evaluated.row], gt.image_ids[evaluated.image])
+    np.testing.assert_array_equal(table.category_ids[evaluated.row], gt.category_ids[evaluated.category])
 
 
 def test_a_limit_per_category_agrees_with_the_official_evaluator_without_a_limit_per_image(tmp_path):
@@ -179,7 +179,7 @@ def test_any_iou_and_area_agree_with_the_definition(task, thresholds, area, tmp_
     monkeypatch.setattr(reference_evaluator, "RANGES", {"": area})
     expected = reference_evaluator.evaluate(annotations, detections, task)
     ones = np.ones((1, len(gt.image_ids)), dtype=np.float32)
-    found = curves(table.judged, table.objects, table.num_categories, table.criteria)
+    found = curves(table.evaluated, table.objects, table.num_categories, table.criteria)
     means = {
         "by curves": group_means(category_aps(found.precision)[None], gt.frequency)[0],
         "by resampling each image once": group_means(resampled_aps(table, ones), gt.frequency)[0],
@@ -190,7 +190,7 @@ def test_any_iou_and_area_agree_with_the_definition(task, thresholds, area, tmp_
         assert np.isnan(rare), how
     assert expected["AP"] > 1
     again = match_table(gt, shards, task, LVIS_LIMIT, criteria=Criteria(thresholds, (area,)))
-    assert equal(again.judged, table.judged)
+    assert equal(again.evaluated, table.evaluated)
     if thresholds != (0.5,):
         assert means["by curves"][0] != pytest.approx(metrics_of(match_table(gt, shards, task, LVIS_LIMIT), True)["AP"])
 

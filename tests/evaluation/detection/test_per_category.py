@@ -75,8 +75,8 @@ def test_perfectly_calibrated_scores_have_no_error_and_no_detections_have_none()
 def test_calibration_counts_only_judged_detections(case):
     _, table = case
     result = calibration(table)
-    judged = per_category(table).column("detections").to_pylist()
-    assert result["all"].count.sum() == sum(judged)
-    assert result["c"].count.sum() + result["f"].count.sum() == sum(judged)
+    evaluated = per_category(table).column("detections").to_pylist()
+    assert result["all"].count.sum() == sum(evaluated)
+    assert result["c"].count.sum() + result["f"].count.sum() == sum(evaluated)
     assert result["r"].error is None
     assert calibration(table, threshold=9)["all"].error > result["all"].error

@@ -31,7 +31,7 @@ def distinct_scores(detections, seed=0):
 def test_counting_every_image_once_is_the_ordinary_ap(seed, tmp_path):
     annotations, detections = synthetic(seed, images=12)
     table = table_of(tmp_path / "a", annotations, detections)
-    expected = category_aps(curves(table.judged, table.objects, table.num_categories).precision)
+    expected = category_aps(curves(table.evaluated, table.objects, table.num_categories).precision)
     ones = np.ones((2, len(table.image_ids)), dtype=np.float32)
     np.testing.assert_allclose(resampled_aps(table, ones)[0], expected, atol=1e-3)
 
@@ -53,7 +53,7 @@ def test_an_image_drawn_twice_equals_a_split_that_holds_it_twice(tmp_path):
             for source, target in ((annotations["annotations"], drawn["annotations"]), (detections, drawn_detections)):
                 target += [{**copy.copy(r), "image_id": new_id} for r in source if r["image_id"] == image_id]
     twice = table_of(tmp_path / "b", drawn, drawn_detections)
-    expected = category_aps(curves(twice.judged, twice.objects, twice.num_categories).precision)
+    expected = category_aps(curves(twice.evaluated, twice.objects, twice.num_categories).precision)
     np.testing.assert_allclose(resampled, expected, atol=1e-3)
 
 
@@ -63,7 +63,7 @@ def test_group_means_are_the_ordinary_metrics(tmp_path):
     path, shards = write_case(tmp_path / "a", annotations, detections)
     table = match_table(ground_truth.load(path, masks=False), shards, "bbox", LVIS_LIMIT)
     metrics = evaluate(path, shards, families=("bbox",))["bbox"]
-    aps = category_aps(curves(table.judged, table.objects, table.num_categories).precision)
+    aps = category_aps(curves(table.evaluated, table.objects, table.num_categories).precision)
     means = group_means(aps[None], table.frequency)[0]
     assert means[[0, 2, 3]] == pytest.approx([metrics["AP"], metrics["APc"], metrics["APf"]], abs=1e-9)
     assert np.isnan(means[1])

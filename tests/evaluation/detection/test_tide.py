@@ -54,7 +54,7 @@ def case(request, tmp_path):
 def test_each_kind_of_mistake_is_recognised(case):
     table, errors = case
     kinds = [KINDS[k] if k >= 0 else "right" for k in errors.kind]
-    by_score = dict(zip(np.round(table.judged.score, 2).tolist(), kinds, strict=True))
+    by_score = dict(zip(np.round(table.evaluated.score, 2).tolist(), kinds, strict=True))
     assert by_score == {
         0.9: "right",
         0.8: "duplicate",
@@ -97,7 +97,7 @@ def test_every_false_positive_has_one_kind_and_no_oracle_loses(tmp_path):
     gt = ground_truth.load(path, masks=False)
     table = match_table(gt, shards, "bbox", LVIS_LIMIT)
     errors = classify(select_annotations(gt, "bbox"), shards, table, "bbox")
-    wrong = (table.judged.misses & np.uint64(1)) > 0
+    wrong = (table.evaluated.misses & np.uint64(1)) > 0
     np.testing.assert_array_equal(errors.kind >= 0, wrong)
     assert sum(errors.counts(table)["all"][kind] for kind in KINDS) == wrong.sum()
     gained = costs(table, errors)
