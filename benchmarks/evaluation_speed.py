@@ -102,7 +102,7 @@ def from_the_table(folder: Path, task: str, what: str) -> dict[str, float | None
 
 
 def _forget(folder: Path) -> None:
-    for pattern in ("matches-*", "candidates-*"):
+    for pattern in ("matches-*", "overlaps-*"):
         for kept in (folder / "shards").glob(pattern):
             kept.unlink()
 

@@ -23,7 +23,7 @@ from cvpods_ext.data.paths import DatasetPaths
 from cvpods_ext.data.statistics import FrequencyGroups
 from cvpods_ext.errors import DataError
 from cvpods_ext.evaluation.detection import coco_json
-from cvpods_ext.evaluation.detection.background_eval import following
+from cvpods_ext.evaluation.detection.background_eval import evaluating_beside
 from cvpods_ext.evaluation.detection.detections import (
     SHARD_IMAGES,
     DetectionTable,
@@ -79,7 +79,7 @@ class DetectionPredictions(Predictions):
         test = self._config.test
         if test.evaluator != "own" or num_images <= SHARD_IMAGES:
             return nullcontext()
-        return following(self._files.annotations, self.folder, test.metrics, test.max_detections)
+        return evaluating_beside(self._files.annotations, self.folder, test.metrics, test.max_detections)
 
     def pictures(self, count: int) -> list[Picture]:
         """Images spread evenly over the first shard, ground truth before detections."""

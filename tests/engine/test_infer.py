@@ -134,7 +134,7 @@ def test_the_caller_is_not_left_in_inference_mode():
 )
 def test_evaluation_beside_the_test_needs_a_first_shard_to_start_with(evaluator, images, expected, monkeypatch):
     begun = []
-    monkeypatch.setattr(detection_predictions, "following", lambda *arguments: begun.append(arguments))
+    monkeypatch.setattr(detection_predictions, "evaluating_beside", lambda *arguments: begun.append(arguments))
     config = override(DetectionConfig(), data=dict(test=FILES), test=dict(evaluator=evaluator, metrics=("bbox",)))
     predictions = TASK.predictions(Experiment(Path("."), config), Path("shards"))
     predictions.evaluated_beside(images)

@@ -1,6 +1,6 @@
 """Evaluation beside the test: a process of its own overlaps each shard with the annotations as soon as it is complete.
 
-It follows the folder, so it serves the shards of all ranks and those of an interrupted test alike. Nothing depends on
+It watches the folder, so it serves the shards of all ranks and those of an interrupted test alike. Nothing depends on
 it: the evaluation computes whatever it did not get to, with the same result.
 """
 
@@ -32,7 +32,9 @@ _USER_ERROR = 2
 
 
 @contextmanager
-def following(annotations_json: Path, folder: Path, families: Sequence[str], max_detections: int) -> Iterator[None]:
+def evaluating_beside(
+    annotations_json: Path, folder: Path, families: Sequence[str], max_detections: int
+) -> Iterator[None]:
     """While the body writes shards into `folder`, those that are complete are prepared for evaluation."""
     tasks = list(dict.fromkeys(map(iou_type, families)))  # several families share the overlaps of one
     work = json.dumps([str(annotations_json), str(folder), tasks, max_detections])
@@ -51,7 +53,7 @@ def following(annotations_json: Path, folder: Path, families: Sequence[str], max
         process.wait()
 
 
-def follow(annotations_json: Path, folder: Path, tasks: Sequence[str], max_detections: int) -> None:
+def prepare_as_they_come(annotations_json: Path, folder: Path, tasks: Sequence[str], max_detections: int) -> None:
     """Prepare every shard for every task until the process that started this one is gone."""
     parent = os.getppid()
     counted = counted_annotations(ground_truth.load(annotations_json, masks=any(map(needs_masks, tasks))), tasks)
@@ -79,11 +81,11 @@ def prepare(counted: Mapping[str, GroundTruth], shard: Path, max_detections: int
 
 
 def main() -> None:
-    """Follow what the only argument says, as JSON; an error of the user's is left to the evaluation to tell."""
+    """Prepare what the only argument says, as JSON; an error of the user's is left to the evaluation to report."""
     annotations_json, folder, tasks, max_detections = json.loads(sys.argv[1])
     os.nice(_NICENESS)
     try:
-        follow(Path(annotations_json), Path(folder), tasks, max_detections)
+        prepare_as_they_come(Path(annotations_json), Path(folder), tasks, max_detections)
     except UserError:
         sys.exit(_USER_ERROR)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvpods_ext.evaluation.detection.iou import Pairs
+from cvpods_ext.evaluation.detection.iou import Overlaps
 from cvpods_ext.evaluation.detection.protocol import OFFICIAL, Criteria
 
 
@@ -38,7 +38,7 @@ def outside(areas: np.ndarray, criteria: Criteria) -> np.ndarray:
 
 
 def match(
-    pairs: Pairs, cells: np.ndarray, ignored: np.ndarray, reusable: np.ndarray, criteria: Criteria = OFFICIAL
+    pairs: Overlaps, cells: np.ndarray, ignored: np.ndarray, reusable: np.ndarray, criteria: Criteria = OFFICIAL
 ) -> Matches:
     """Match N detections, ordered by cell and descending score, as `pairs.detections` counts them.
 
@@ -64,7 +64,7 @@ def match(
 
 @dataclass(frozen=True)
 class _Decisions:
-    """Pairs in the order in which they are offered, grouped in rounds of one decision per cell.
+    """Overlaps in the order in which they are offered, grouped in rounds of one decision per cell.
 
     `allowed` are the bits in which the pair may match at its turn; `rounds` (R + 1,) are the bounds of the groups.
     """
@@ -76,7 +76,7 @@ class _Decisions:
     rounds: np.ndarray
 
 
-def _decisions(pairs: Pairs, cells: np.ndarray, ignored: np.ndarray, criteria: Criteria) -> _Decisions:
+def _decisions(pairs: Overlaps, cells: np.ndarray, ignored: np.ndarray, criteria: Criteria) -> _Decisions:
     """A detection is offered its annotations by falling IoU: first as ones that count, then as ignored ones."""
     order = np.lexsort((-pairs.annotations, -pairs.ious, pairs.detections))
     detections, annotations = pairs.detections[order], pairs.annotations[order]

@@ -31,7 +31,7 @@ class Shapes:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Overlaps:
     """P overlapping pairs: positions `detections` (ascending) and `annotations`, and their `ious`.
 
     For a crowd the overlap is the part of the detection that it covers.
@@ -53,7 +53,7 @@ def detection_shapes(gt: GroundTruth, table: DetectionTable, task: str) -> Shape
     return Shapes(mask_areas(table, rles, sizes), rles=rles, by_boundary=task == "boundary")
 
 
-def overlapping_pairs(gt: GroundTruth, keys: np.ndarray, found: Shapes, lowest: float) -> Pairs:
+def overlapping_pairs(gt: GroundTruth, keys: np.ndarray, found: Shapes, lowest: float) -> Overlaps:
     """All pairs in the same cell with an IoU of at least `lowest`; `keys` (N,) are the detections' cells, ascending."""
     first, last = gt.rows_of_cells(keys)
     counts = last - first
@@ -65,7 +65,7 @@ def overlapping_pairs(gt: GroundTruth, keys: np.ndarray, found: Shapes, lowest: 
     else:
         ious = _mask_ious(gt, rows, detections, keys, found, lowest)
     close = np.flatnonzero(ious >= lowest)
-    return Pairs(detections[close], gt.by_cell[rows[close]], ious[close])
+    return Overlaps(detections[close], gt.by_cell[rows[close]], ious[close])
 
 
 def _intersections(first: np.ndarray, second: np.ndarray) -> np.ndarray:

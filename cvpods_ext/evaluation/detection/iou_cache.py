@@ -11,7 +11,7 @@ import numpy as np
 
 from cvpods_ext.evaluation.detection.detections import shard_files
 from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
-from cvpods_ext.evaluation.detection.iou import Pairs
+from cvpods_ext.evaluation.detection.iou import Overlaps
 from cvpods_ext.evaluation.detection.match_table import Candidates
 from cvpods_ext.evaluation.detection.selection import Limit
 from cvpods_ext.runtime.files import atomic_path
@@ -21,7 +21,7 @@ FORMAT = 2  # raise it when the content of a file changes
 
 def path_of(shard: Path, task: str, limit: Limit) -> Path:
     """Where the candidates of `shard` are kept."""
-    return shard.with_name(shard.name.replace("detections-", f"candidates-{task}-{limit}-").replace(".parquet", ".npz"))
+    return shard.with_name(shard.name.replace("detections-", f"overlaps-{task}-{limit}-").replace(".parquet", ".npz"))
 
 
 def write(shard: Path, task: str, limit: Limit, gt: GroundTruth, candidates: Candidates) -> None:
@@ -50,7 +50,7 @@ def read(shard: Path, task: str, limit: Limit, gt: GroundTruth) -> Candidates | 
         with np.load(path) as kept:
             if kept["fingerprint"] != _fingerprint(shard, gt):
                 return None
-            pairs = Pairs(kept["detections"].astype(np.int64), kept["annotations"].astype(np.int64), kept["ious"])
+            pairs = Overlaps(kept["detections"].astype(np.int64), kept["annotations"].astype(np.int64), kept["ious"])
             return Candidates(kept["rows"].astype(np.int64), kept["keys"], kept["score"], kept["area"], pairs)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # any of them, if the file is damaged
         return None

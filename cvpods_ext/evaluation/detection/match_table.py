@@ -13,7 +13,7 @@ import numpy as np
 from cvpods_ext.evaluation.detection.detections import DetectionTable
 from cvpods_ext.evaluation.detection.greedy_matching import match, outside
 from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
-from cvpods_ext.evaluation.detection.iou import Pairs, detection_shapes, overlapping_pairs
+from cvpods_ext.evaluation.detection.iou import Overlaps, detection_shapes, overlapping_pairs
 from cvpods_ext.evaluation.detection.protocol import OFFICIAL, Criteria
 
 
@@ -83,7 +83,7 @@ class Candidates:
     keys: np.ndarray
     score: np.ndarray
     area: np.ndarray
-    pairs: Pairs
+    pairs: Overlaps
 
 
 def gather(gt: GroundTruth, table: DetectionTable, rows: np.ndarray, task: str, lowest: float) -> Candidates:
@@ -113,7 +113,7 @@ def _with_area(candidates: Candidates) -> Candidates:
         candidates.keys[solid],
         candidates.score[solid],
         candidates.area[solid],
-        Pairs((np.cumsum(solid) - 1)[pairs.detections], pairs.annotations, pairs.ious),
+        Overlaps((np.cumsum(solid) - 1)[pairs.detections], pairs.annotations, pairs.ious),
     )
 
 
@@ -125,7 +125,7 @@ def concatenate(parts: Sequence[Candidates]) -> Candidates:
         keys=np.concatenate([part.keys for part in parts]),
         score=np.concatenate([part.score for part in parts]),
         area=np.concatenate([part.area for part in parts]),
-        pairs=Pairs(
+        pairs=Overlaps(
             np.concatenate([part.pairs.detections + offset for part, offset in zip(parts, offsets, strict=False)]),
             np.concatenate([part.pairs.annotations for part in parts]),
             np.concatenate([part.pairs.ious for part in parts]),

@@ -48,8 +48,8 @@ def match_table(
 ) -> MatchTable:
     """The match table of all shards in `folder`, from the cache beside them if neither they nor the json changed.
 
-    `workers` processes, threads for boxes (None: one per core, fewer for little work), share the shards that `follow`
-    did not prepare.
+    `workers` processes, threads for boxes (None: one per core, fewer for little work), share the shards that
+    `background_eval` did not prepare.
     """
     completed_image_ids(folder)
     cache = Path(folder) / f"matches-{task}-{limit}-{criteria}.parquet"

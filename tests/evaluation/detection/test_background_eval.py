@@ -7,7 +7,7 @@ import pytest
 from evaluation_cases import synthetic, write_case
 
 from cvpods_ext.evaluation.detection import background_eval, coco_json, ground_truth, iou_cache, match_shards
-from cvpods_ext.evaluation.detection.background_eval import counted_annotations, following, prepare
+from cvpods_ext.evaluation.detection.background_eval import counted_annotations, evaluating_beside, prepare
 from cvpods_ext.evaluation.detection.detections import shard_files
 from cvpods_ext.evaluation.detection.matching_pipeline import match_table
 from cvpods_ext.evaluation.detection.selection import COCO_LIMIT, LVIS_LIMIT, limit_of
@@ -47,11 +47,11 @@ def test_prepared_shards_give_the_same_table_to_the_bit_and_are_not_computed_aga
     forget(shards)
     for shard in shard_files(shards):
         prepare(counted_annotations(gt, TASKS), shard, max_detections=300)
-    assert len(list(shards.glob("candidates-*"))) == len(TASKS) * len(shard_files(shards))
+    assert len(list(shards.glob("overlaps-*"))) == len(TASKS) * len(shard_files(shards))
     with monkeypatch.context() as context:
         context.setattr(match_shards, "gather", lambda *_: pytest.fail("computed again"))
         assert_equal(tables(gt, shards), whole)
-    assert not list(shards.glob("candidates-*")), "what the table holds is not kept twice"
+    assert not list(shards.glob("overlaps-*")), "what the table holds is not kept twice"
 
 
 def test_a_part_that_is_prepared_and_a_part_that_is_not_make_one_table(case):
@@ -91,7 +91,7 @@ def test_a_process_prepares_what_is_there_and_what_comes_and_ends_with_the_test(
     aside = later.rename(later.with_name("aside.tmp"))
     expected = {iou_cache.path_of(shard, "bbox", LVIS_LIMIT) for shard in shard_files(shards)}
     last = iou_cache.path_of(later, "bbox", LVIS_LIMIT)
-    with following(path, shards, ("bbox",), 300):
+    with evaluating_beside(path, shards, ("bbox",), 300):
         wait_for(lambda: all(one.is_file() for one in expected))
         assert not last.is_file()
         aside.rename(later)
@@ -109,14 +109,14 @@ def wait_for(condition):
 def test_a_process_that_died_is_mentioned_and_changes_nothing(case, caplog, monkeypatch):
     path, _, shards = case
     monkeypatch.setattr(background_eval.sys, "executable", "/bin/false")
-    with following(path, shards, ("bbox",), 300):
+    with evaluating_beside(path, shards, ("bbox",), 300):
         time.sleep(0.3)
     assert "beside the test died" in caplog.text
 
 
 def test_an_error_of_the_user_is_left_to_the_evaluation(case, caplog, capfd):
     path, _, shards = case
-    with following(path.with_name("absent.json"), shards, ("bbox",), 300):
+    with evaluating_beside(path.with_name("absent.json"), shards, ("bbox",), 300):
         time.sleep(0.1)
     assert caplog.text == ""
     assert "Traceback" not in capfd.readouterr().err

@@ -12,7 +12,7 @@ from cvpods_ext.evaluation.detection.detections import shard_files
 from cvpods_ext.evaluation.detection.evaluate import evaluate
 from cvpods_ext.evaluation.detection.families import metrics_of
 from cvpods_ext.evaluation.detection.greedy_matching import match
-from cvpods_ext.evaluation.detection.iou import Pairs
+from cvpods_ext.evaluation.detection.iou import Overlaps
 from cvpods_ext.evaluation.detection.matching_pipeline import match_table
 from cvpods_ext.evaluation.detection.per_category import category_aps
 from cvpods_ext.evaluation.detection.precision_recall import curves
@@ -139,7 +139,7 @@ def test_matching_equals_a_loop_over_detections(seed):
     d, a = np.nonzero(ious >= 0.5)
     every = np.uint64((1 << 40) - 1)
     result = match(
-        Pairs(d, a, ious[d, a]),
+        Overlaps(d, a, ious[d, a]),
         np.full(num_detections, 7),
         np.where(ignored, every, np.uint64(0)),
         np.zeros(num_annotations, dtype=bool),
