@@ -33,7 +33,7 @@ LONGEST_OUTLINE = 4e6  # pixels along all polygons of an object; the COCO raster
 LONGEST_NUMBER = 64  # characters of a number that is written as text
 LONGEST_PATH, LONGEST_FILE_NAME = 4096, 255  # what Linux can open
 
-_WHOLE = re.compile(r"\s*[+-]?\d{1,19}(\.0*)?\s*")
+_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,19}(\.0*)?\s*")
 _FLAGS = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True, "": False}
 
 
