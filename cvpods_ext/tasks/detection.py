@@ -19,6 +19,7 @@ from cvpods_ext.data.loader import InferenceBatches
 from cvpods_ext.data.num_shots import frequency_groups
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.evaluation.detection import METRICS
+from cvpods_ext.evaluation.detection.evaluate import check_families
 from cvpods_ext.evaluation.detection.protocol import needs_masks
 from cvpods_ext.modeling.detection import postprocess
 from cvpods_ext.modeling.detection.mask_head import MaskHead
@@ -43,8 +44,9 @@ class Detection(Task):
         detection_loader.load_checked(config.data, config.data.train, experiment.folder, masks=False)
 
     def check_test(self, experiment: Experiment) -> None:
-        """The test set is sound, has its images, as many classes as the training set, and the masks of its metrics."""
+        """The test set is sound, has its images, as many classes as the training set, and what its metrics need."""
         config = detection_config(experiment)
+        check_families(config.test.metrics, config.test.evaluator)
         of_masks = [name for name in config.test.metrics if needs_masks(name)]
         annotations = detection_loader.load_checked(config.data, config.data.test, experiment.folder, bool(of_masks))
         if of_masks and annotations.facts["annotations"] and not annotations.facts["has_masks"]:

@@ -61,6 +61,11 @@ def test_metrics_of_masks_need_masks_in_the_test_set(experiment):
         TASK.check_test(experiment(None, None))
 
 
+def test_an_evaluator_that_does_not_know_a_metric_is_refused_before_the_test(experiment):
+    with pytest.raises(ConfigError, match="'hotcoco' does not know box AP_fixed"):
+        TASK.check_test(experiment(None, None, metrics=("bbox", "bbox_fixed"), evaluator="hotcoco"))
+
+
 def test_a_mask_head_is_found_wherever_it_is():
     head = MaskHead.__new__(MaskHead)
     nn.Module.__init__(head)
