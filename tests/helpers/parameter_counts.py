@@ -140,14 +140,81 @@ class _Sizes:
         return total + _pyramid((256, 512, 1024, 2048), width) + _proposals(width, 1), frozen
 
 
+class _QuerySizes:
+    """The numbers of a DINO: width, width of its feed-forward layers, layers, heads, queries."""
+
+    def __init__(self, name: str) -> None:
+        self.words = name.split(".")
+        self.classes = next(CLASSES[word] for word in self.words if word in CLASSES)
+        self.backbone = self.words[1]
+        if self.backbone == "narrow":
+            self.width, self.hidden, self.encoders, self.decoders, self.heads, self.queries = 64, 256, 2, 3, 4, 60
+        else:
+            self.width, self.hidden, self.encoders, self.decoders, self.heads, self.queries = 256, 2048, 6, 6, 8, 900
+
+    def trunk(self) -> tuple[int, int]:
+        """Backbone and the maps behind it, and what of it is frozen."""
+        width = self.width
+        if self.backbone == "eva01":
+            net, frozen = _eva01(), _conv(3, 1408, 16)
+            return net + _finer_pyramid(1408, width) + 4 * _mapped(width, width, 1), frozen
+        if self.backbone in TRANSFORMERS:
+            channels, blocks = TRANSFORMERS[self.backbone]
+            return _transformer(channels, blocks) + _finer_pyramid(channels, width) + 4 * _mapped(width, width, 1), 0
+        if self.backbone == "narrow":
+            net, frozen, stages = _narrow_backbone(), 0, (64, 96, 128)
+        else:
+            net, _ = _published_backbone(self.backbone)
+            frozen, stages = _conv(3, 64, 7, bias=False), (512, 1024, 2048)
+        maps = sum(_mapped(channels, width, 1) for channels in stages) + _mapped(stages[-1], width, 3)
+        return net + maps, frozen
+
+    def transformer(self) -> int:
+        """Layers, learned queries, and the heads of each decoder layer and of the proposals."""
+        width, norm = self.width, 2 * self.width
+        samples = self.heads * 4 * 4  # levels and points
+        deformable = _linear(width, 2 * samples) + _linear(width, samples) + 2 * _linear(width, width)
+        feed_forward = _linear(width, self.hidden) + _linear(self.hidden, width)
+        encoder = deformable + feed_forward + 2 * norm
+        decoder = 4 * _linear(width, width) + deformable + feed_forward + 3 * norm
+        once = 4 * width + self.queries * width + _linear(width, width) + norm  # levels, contents, proposals
+        once += _linear(2 * width, width) + _linear(width, width) + norm + self.classes * width
+        heads = _linear(width, self.classes) + 2 * _linear(width, width) + _linear(width, 4)
+        return self.encoders * encoder + self.decoders * decoder + once + (self.decoders + 1) * heads
+
+
+def _mapped(inputs: int, outputs: int, side: int) -> int:
+    """A convolution with a bias, and a norm."""
+    return _conv(inputs, outputs, side) + 2 * outputs
+
+
+def _finer_pyramid(channels: int, width: int) -> int:
+    """One upsampling, none and pooling, each with two convolutions behind it."""
+    half = channels // 2
+    ends = sum(_normed(inputs, width, 1) + _normed(width, width, 3) for inputs in (half, channels, channels))
+    return _conv(channels, half, 2) + ends
+
+
+def _eva01(width: int = 1408, hidden: int = 6144, blocks: int = 40, head: int = 88) -> int:
+    """As EVA-02 with a plain MLP, and a row for every distance in each direction: 10 blocks see a map of 80 x 80."""
+    attention = 4 * width**2 + 3 * width
+    mlp = _linear(width, hidden) + _linear(hidden, width)
+    distances = 30 * (2 * 16 - 1) + 10 * (2 * 80 - 1)
+    return _conv(3, width, 16) + POSITIONS * width + blocks * (attention + mlp + 4 * width) + 2 * distances * head
+
+
 def expected_parameters(name: str) -> int:
     """All parameters of the experiment."""
+    if name.startswith("dino."):
+        return _QuerySizes(name).trunk()[0] + _QuerySizes(name).transformer()
     sizes = _Sizes(name)
     return sizes.trunk()[0] + sizes.boxes() + sizes.masks()
 
 
 def expected_trained(name: str) -> int:
     """Those that its training changes."""
+    if name.startswith("dino."):
+        return expected_parameters(name) - _QuerySizes(name).trunk()[1]
     sizes = _Sizes(name)
     if "disalign" in sizes.methods:
         return sizes.stages * sizes.calibration()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvpods_ext.modeling.backbones.resnet import ResNet, Stage, resnet
+from cvpods_ext.modeling.backbones.resnet import ResNet, narrow_resnet, resnet
 from cvpods_ext.modeling.layers import Conv2d, init_xavier
 from cvpods_ext.modeling.necks.pyramid import Pyramid
 
@@ -73,5 +73,4 @@ def resnet_fpn(
 
 def narrow_resnet_fpn() -> FPN:
     """Five basic blocks of 32 to 128 channels with trainable batch norm, from scratch, under a 64-channel pyramid."""
-    stages = (Stage(1, 32, 32), Stage(1, 64, 64), Stage(2, 96, 96), Stage(1, 128, 128))
-    return FPN(ResNet(stages, stem_channels=16, bottleneck=False, norm="BN", freeze_at=0), channels=64)
+    return FPN(narrow_resnet(), channels=64)
