@@ -24,7 +24,7 @@ REPETITION_KEYS = ("seed", "output")
 OF_ONE_RUN = ("weights_sha256",)
 # Folders, by the start of their names, whose results are no result of the experiment; whoever names one gets it.
 LEFT_OUT = {
-    "previous-": "of earlier runs, which later ones set aside in previous-* folders",
+    "previous-": "of earlier runs, set aside in previous-* folders",
     "iter_": "of tests during training, in tests/iter_* folders",
 }
 
@@ -70,7 +70,7 @@ class Found:
     def notes(self) -> list[str]:
         """What a reader of a table of these rows must know about the search."""
         counts = {kind: "1 result" if n == 1 else f"{n} results" for kind, n in self.left_out.items()}
-        return [f"{count} {LEFT_OUT[kind]} left out" for kind, count in counts.items()]
+        return [f"left out: {count} {LEFT_OUT[kind]}" for kind, count in counts.items()]
 
 
 def collect(folders: Sequence[Path]) -> Found:

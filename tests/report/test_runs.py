@@ -133,7 +133,7 @@ def test_runs_that_were_set_aside_are_left_out_and_counted(tmp_path):
     found = collect([tmp_path])
     assert [entry.values("segm", "AP") for entry in found.entries] == [[10.0]]
     (table,) = tables(found.entries, notes=found.notes)
-    assert "2 results of earlier runs, which later ones set aside in previous-* folders left out" in table.notes
+    assert "left out: 2 results of earlier runs, set aside in previous-* folders" in table.notes
     (earlier,) = collect([tmp_path / "outputs" / "previous-1"]).entries
     assert earlier.values("segm", "AP") == [99.0], "whoever names such a folder gets it"
 
@@ -143,7 +143,7 @@ def test_tests_during_training_are_no_seeds(tmp_path):
     write_run(tmp_path / "a" / "outputs" / "tests" / "iter_0000010", ap=1.0, date="2027")
     found = collect([tmp_path])
     assert [entry.values("segm", "AP") for entry in found.entries] == [[10.0]]
-    assert found.notes == ["1 result of tests during training, in tests/iter_* folders left out"]
+    assert found.notes == ["left out: 1 result of tests during training, in tests/iter_* folders"]
 
 
 def test_results_of_a_task_that_is_not_there_are_shown_with_their_own_names(tmp_path):
