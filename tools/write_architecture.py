@@ -92,7 +92,7 @@ def result() -> str:
     path = sorted((ROOT / "playground" / "mini").rglob("seed0/results.json"))[0]
     content = json.loads(path.read_text(encoding="utf-8"))
     text = re.sub(r'"([0-9a-f]{12})[0-9a-f]{28,}"', r'"\1..."', json.dumps(content, indent=1))
-    text = re.sub(r"(\d+\.\d\d)\d+", r"\1", text)
+    text = re.sub(r"(\d+\.\d\d)\d{6,}", r"\1", text)
     compact = re.sub(r"\n\s{3,}", " ", text).replace("{ ", "{").replace("[ ", "[")
     compact = re.sub(r"\n\s{2}([}\]])", r"\1", compact)
     wrapped = "\n".join(line for one in compact.splitlines() for line in _wrap(one))
