@@ -119,3 +119,41 @@ def test_a_detector_without_statistics_to_fit_is_an_error(write, trained):
 def test_an_untrained_detector_is_an_error(write):
     with pytest.raises(ConfigError, match=r"name it in model\.init"):
         fit_statistics(write(LOGN), torch.device("cpu"))
+
+
+COUNTING = """
+import torch
+from cvpods_ext.modeling.calibration import Calibration
+
+
+class CountsRows(Calibration):
+    accumulating = False
+
+    def __init__(self, classifier):
+        super().__init__(classifier)
+        self.register_buffer("rows", torch.zeros(()))
+
+    def forward(self, features):
+        logits = self.cls_score(features)
+        if self.accumulating:
+            self.accumulate(logits)
+        return logits
+
+    def accumulate(self, logits):
+        self.rows += len(logits)
+
+    def synchronize(self):
+        self.rows *= 10
+
+
+"""
+
+
+def test_any_calibration_that_accumulates_and_synchronises_is_fitted(write, trained):
+    experiment = write("CountsRows(LinearClassifier(cfg.model.box_features, classes))", f"model.init={trained}")
+    net = experiment.folder / "net.py"
+    net.write_text(COUNTING + net.read_text())
+    fit_statistics(experiment, torch.device("cpu"))
+    state = torch.load(CheckpointFolder(experiment.output).weights())["model"]
+    seen, *_ = by_hand(write("LinearClassifier(cfg.model.box_features, classes)", f"model.init={trained}"), trained)
+    assert state["roi_heads.box_predictor.rows"] == 10 * seen > 0
