@@ -36,7 +36,7 @@ from cvpods_ext.modeling.losses.grw import GroupReweightedCrossEntropy
 from cvpods_ext.modeling.losses.seesaw import SeesawLoss
 from cvpods_ext.modeling.losses.sigmoid import SigmoidCrossEntropy
 from cvpods_ext.modeling.losses.stateful import synchronize
-from cvpods_ext.modeling.posthoc import LogitShift, fracal, norcal
+from cvpods_ext.modeling.posthoc import ExactLogN, LogitShift, RunningLogN, fracal, norcal
 from cvpods_ext.runtime.files import write_text
 
 COUNTS = np.array([900.0, 300, 40, 12, 9, 1])  # of NUM_IMAGES images; every group of BAGS
@@ -198,6 +198,13 @@ def calibration_rows() -> Iterator[Row]:
     shift = fracal(counts, NUM_IMAGES, torch.from_numpy(dimensions))
     yield row("FRACAL, scores", shifted(shift), by_hand.fracal(COUNTS, NUM_IMAGES, dimensions))
     yield _disalign_row(row)
+    past, _ = example(CLASSES + 1, seed=3)
+    exact = ExactLogN(nn.Identity(), CLASSES).eval()
+    exact.accumulate(torch.from_numpy(past))
+    yield row("LogN, exact moments", exact.calibrate, by_hand.standardised(past))
+    running = RunningLogN(nn.Identity(), CLASSES).eval()
+    running.accumulate(torch.from_numpy(past))
+    yield row("LogN, running statistics", running.calibrate, by_hand.standardised_once(past, 5e-5))
 
 
 def _disalign_row(row: Callable[..., Row]) -> Row:

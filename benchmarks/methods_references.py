@@ -235,6 +235,13 @@ def standardised(training_logits: Array) -> Callable[[Array], Array]:
     return lambda logits: np.hstack(((logits[:, :-1] - (mean - mean.min())) / deviation, logits[:, -1:]))
 
 
+def standardised_once(batch: Array, momentum: float) -> Callable[[Array], Array]:
+    """LogN by running statistics after one batch: they start at 0 and 1 and move by `momentum` towards the batch's."""
+    mean = momentum * batch[:, :-1].mean(axis=0)
+    deviation = np.sqrt(1 + momentum * (batch[:, :-1].var(axis=0, ddof=1) - 1))
+    return lambda logits: np.hstack(((logits[:, :-1] - (mean - mean.min())) / deviation, logits[:, -1:]))
+
+
 def disalign(scale: Array, bias: Array, confidence: Array) -> Callable[[Array], Array]:
     """(R, C + 1) -> (R, C + 1): s (a z + b) + (1 - s) z with the confidence s (R,), background unchanged."""
 

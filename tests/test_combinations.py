@@ -30,7 +30,7 @@ from cvpods_ext.modeling.detection.build import (
 )
 from cvpods_ext.modeling.necks.fpn import FPN
 from cvpods_ext.modeling.necks.simple_pyramid import SimplePyramid
-from cvpods_ext.modeling.posthoc import LogitShift, LogN, norcal
+from cvpods_ext.modeling.posthoc import ExactLogN, LogitShift, RunningLogN, norcal
 from cvpods_ext.structures import Batch
 
 COUNTS = torch.tensor([300.0, 9.0])  # of the two classes of the tiny data set
@@ -54,7 +54,8 @@ CALIBRATIONS = {
     "none": None,
     "DisAlign": DisAlign,
     "logit shift": partial(LogitShift, shift=norcal(COUNTS)),
-    "LogN": partial(LogN, num_classes=NUM_CLASSES),
+    "LogN": partial(RunningLogN, num_classes=NUM_CLASSES),
+    "exact LogN": partial(ExactLogN, num_classes=NUM_CLASSES),
 }
 BACKBONES = {
     "ResNet": lambda: FPN(ResNet(STAGES, stem_channels=8, bottleneck=False, norm="BN", freeze_at=0), channels=8),
@@ -72,11 +73,13 @@ FITS = {
     "none": set(LOSSES),
     "DisAlign": SOFTMAX | OWN_SOFTMAX,
     "LogN": SOFTMAX | OWN_SOFTMAX,
+    "exact LogN": SOFTMAX | OWN_SOFTMAX,
     "logit shift": SOFTMAX,
 }
 REASONS = {
     "DisAlign": "asks every class by itself with a sigmoid",
     "LogN": "asks every class by itself with a sigmoid",
+    "exact LogN": "asks every class by itself with a sigmoid",
     "logit shift": "has none over classes and background",
 }
 RUNNABLE = [
@@ -156,4 +159,4 @@ def test_what_can_be_built_trains_and_detects(batches, parts, sampler, backbone,
 
 
 def test_the_runs_use_every_choice_of_sampler_backbone_and_detector():
-    assert len(RUNNABLE) == 3 * (len(LOSSES) + 5 + 5 + 3) >= len(CHOICES) == 27
+    assert len(RUNNABLE) == 3 * (len(LOSSES) + 5 + 5 + 5 + 3) >= len(CHOICES) == 27

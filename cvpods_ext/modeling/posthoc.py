@@ -114,14 +114,84 @@ def _occupied(centres: Tensor, labels: Tensor, num_classes: int, side: int) -> T
 
 
 class LogN(PostHocCalibration):
-    """Standardises the logits of each class by their statistics over the training RoIs
-    (https://arxiv.org/abs/2203.17020).
+    """Standardises the logits of each class by their moments over training RoIs (https://arxiv.org/abs/2203.17020).
 
-    z'_c = (z_c - (mean_c - min_k mean_k)) / deviation_c for foreground. Until logits are accumulated it changes
-    nothing. The sums behind the moments are part of the state dict, and add up over processes.
+    z'_c = (z_c - (mean_c - min_k mean_k)) / deviation_c for foreground. Which moments, a subclass says; until logits
+    are accumulated they are 0 and 1, which changes nothing. They are part of the state dict.
     """
 
     accumulating = False
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(R, D) -> (R, C + 1) logits; see `calibration.FittedCalibration`."""
+        logits = self.cls_score(features)
+        if self.accumulating:
+            self.accumulate(logits)
+        return logits if self.training else self.calibrate(logits.float())
+
+    def accumulate(self, logits: Tensor) -> None:
+        """Take in the (R, C + 1) logits of one forward pass."""
+        raise NotImplementedError
+
+    def synchronize(self) -> None:
+        """Combine what the processes of a run accumulated."""
+        raise NotImplementedError
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance (C,)."""
+        raise NotImplementedError
+
+    def calibrate(self, logits: Tensor) -> Tensor:
+        """(R, C + 1) -> (R, C + 1)."""
+        mean, variance = self.moments()
+        num_classes = len(mean)
+        offset = (mean - mean.min()).float()
+        deviation = variance.clamp(min=1e-11).sqrt().float()
+        return torch.cat(((logits[:, :num_classes] - offset) / deviation, logits[:, num_classes:]), dim=1)
+
+
+class RunningLogN(LogN):
+    """Moments as the released code keeps them: the running statistics of a batch normalisation.
+
+    Each forward pass moves them by `momentum` towards the mean and the unbiased variance of its own rows. So variance
+    between batches is lost, and how far they get depends on the number of batches: with 5e-5 one pass over LVIS in
+    12,521 batches covers 47 % of the way. The first process's are kept, as there; `ExactLogN` has the moments of all
+    rows.
+    """
+
+    running_mean: Tensor
+    running_variance: Tensor
+
+    def __init__(self, classifier: nn.Module, num_classes: int, momentum: float = 5e-5) -> None:
+        super().__init__(classifier)
+        self.momentum = momentum
+        self.register_buffer("running_mean", torch.zeros(num_classes))
+        self.register_buffer("running_variance", torch.ones(num_classes))
+
+    @torch.no_grad()
+    def accumulate(self, logits: Tensor) -> None:
+        """Take in the (R, C + 1) logits of one forward pass; fewer than two rows have no variance and are left out."""
+        if len(logits) > 1:
+            variance, mean = torch.var_mean(logits[:, : len(self.running_mean)].float(), dim=0)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_variance.lerp_(variance, self.momentum)
+
+    def synchronize(self) -> None:
+        """Take over the statistics of the first process."""
+        for statistics in (self.running_mean, self.running_variance):
+            if world_size() > 1:
+                torch_dist.broadcast(statistics, src=0)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Running mean and variance (C,)."""
+        return self.running_mean, self.running_variance
+
+
+class ExactLogN(LogN):
+    """Moments of all rows of all processes, whatever the batches: the definition of the paper.
+
+    The sums behind them are in float64 and are what the state dict holds.
+    """
 
     observed: Tensor
     total: Tensor
@@ -132,13 +202,6 @@ class LogN(PostHocCalibration):
         self.register_buffer("observed", torch.zeros((), dtype=torch.float64))
         self.register_buffer("total", torch.zeros(num_classes, dtype=torch.float64))
         self.register_buffer("squares", torch.zeros(num_classes, dtype=torch.float64))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(R, D) -> (R, C + 1) logits; see `calibration.FittedCalibration`."""
-        logits = self.cls_score(features)
-        if self.accumulating:
-            self.accumulate(logits)
-        return logits if self.training else self.calibrate(logits.float())
 
     @torch.no_grad()
     def accumulate(self, logits: Tensor) -> None:
@@ -159,14 +222,6 @@ class LogN(PostHocCalibration):
         seen = self.observed.clamp(min=1)
         mean = self.total / seen
         return mean, torch.where(self.observed > 0, self.squares / seen - mean.square(), 1.0)
-
-    def calibrate(self, logits: Tensor) -> Tensor:
-        """(R, C + 1) -> (R, C + 1)."""
-        mean, variance = self.moments()
-        num_classes = len(mean)
-        offset = (mean - mean.min()).float()
-        deviation = variance.clamp(min=0).sqrt().clamp(min=1e-6).float()
-        return torch.cat(((logits[:, :num_classes] - offset) / deviation, logits[:, num_classes:]), dim=1)
 
 
 class FracalSigmoid(ClassificationLoss):

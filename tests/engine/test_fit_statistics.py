@@ -31,7 +31,7 @@ NET = """
 from cvpods_ext.data.catalog import num_classes
 from cvpods_ext.modeling.detection.build import BoxBranch, mask_rcnn_fpn
 from cvpods_ext.modeling.classifiers import LinearClassifier
-from cvpods_ext.modeling.posthoc import LogN
+from cvpods_ext.modeling.posthoc import ExactLogN, RunningLogN
 from cvpods_ext.modeling.necks.fpn import narrow_resnet_fpn
 
 
@@ -67,7 +67,7 @@ def trained(write, tmp_path):
     return tmp_path / "trained.pth"
 
 
-LOGN = "LogN(LinearClassifier(cfg.model.box_features, classes), classes)"
+LOGN = "ExactLogN(LinearClassifier(cfg.model.box_features, classes), classes)"
 
 
 def by_hand(experiment, weights):
@@ -97,6 +97,17 @@ def test_the_moments_are_those_of_all_proposals_and_nothing_else_changes(write, 
     assert predictor.observed == seen
     torch.testing.assert_close(ours[0], mean, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(ours[1], variance, rtol=1e-7, atol=1e-12)
+    before = torch.load(trained)["model"]
+    assert all(torch.equal(state[name], value) for name, value in before.items())
+
+
+def test_running_statistics_are_fitted_by_the_same_pass(write, trained):
+    classifier = "RunningLogN(LinearClassifier(cfg.model.box_features, classes), classes, momentum=0.5)"
+    experiment = write(classifier, f"model.init={trained}")
+    fit_statistics(experiment, torch.device("cpu"))
+    state = torch.load(CheckpointFolder(experiment.output).weights())["model"]
+    assert state["roi_heads.box_predictor.running_mean"].any()
+    assert (state["roi_heads.box_predictor.running_variance"] < 1).all()  # of an untrained classifier, nearly 0
     before = torch.load(trained)["model"]
     assert all(torch.equal(state[name], value) for name, value in before.items())
 

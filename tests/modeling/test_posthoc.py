@@ -123,7 +123,7 @@ def test_logn_standardises_by_the_moments_of_all_batches():
     rows = torch.randn(1000, 4, dtype=torch.float64) * torch.tensor([1.0, 3.0, 0.5, 1.0]) + torch.tensor(
         [0.0, 5.0, -2.0, 0.0]
     )
-    calibration = posthoc.LogN(Fixed(), 3)
+    calibration = posthoc.ExactLogN(Fixed(), 3)
     for part in rows.split([1, 299, 0, 700]):
         calibration.accumulate(part)
     foreground = rows[:, :3].numpy()
@@ -134,12 +134,43 @@ def test_logn_standardises_by_the_moments_of_all_batches():
     assert torch.equal(ours[:, 3], LOGITS[:, 3].float())
 
 
-def test_logn_changes_nothing_before_it_has_seen_logits():
-    assert torch.equal(calibrated(posthoc.LogN(Fixed(), 3)), LOGITS.float())
+@pytest.mark.parametrize("make", [posthoc.RunningLogN, posthoc.ExactLogN])
+def test_logn_changes_nothing_before_it_has_seen_logits(make):
+    assert torch.equal(calibrated(make(Fixed(), 3)), LOGITS.float())
 
 
-def test_logn_survives_saving():
-    calibration, again = posthoc.LogN(Fixed(), 3), posthoc.LogN(Fixed(), 3)
+def test_running_logn_equals_the_running_statistics_of_batch_norm():
+    norm = nn.BatchNorm1d(3, momentum=0.05, affine=False).train()
+    calibration = posthoc.RunningLogN(Fixed(), 3, momentum=0.05)
+    generator = torch.Generator().manual_seed(0)
+    for rows in (2, 300, 17, 512):
+        logits = 3 * torch.randn(rows, 4, generator=generator) + torch.tensor([0.0, 5, -2, 9])
+        norm(logits[:, :3])
+        calibration.accumulate(logits)
+    calibration.accumulate(torch.randn(1, 4))  # has no variance
+    mean, variance = norm.running_mean, norm.running_var
+    torch.testing.assert_close(calibration.moments(), (mean, variance))
+    expected = (LOGITS[:, :3].float() - (mean - mean.min())) / variance.sqrt()
+    ours = calibrated(calibration)
+    torch.testing.assert_close(ours[:, :3], expected)
+    assert torch.equal(ours[:, 3], LOGITS[:, 3].float())
+
+
+def test_running_logn_covers_47_percent_of_the_way_in_one_pass_of_lvis():
+    calibration = posthoc.RunningLogN(Fixed(), 1)
+    logits = torch.tensor([[8.0, 0], [12.0, 0]])  # mean 10, variance 8
+    for _ in range(12_521):
+        calibration.accumulate(logits)
+    share = 1 - (1 - 5e-5) ** 12_521
+    assert share == pytest.approx(0.4653, abs=1e-4)
+    mean, variance = calibration.moments()
+    assert mean.item() == pytest.approx(10 * share, rel=1e-3)
+    assert variance.item() == pytest.approx(1 + 7 * share, rel=1e-3)
+
+
+@pytest.mark.parametrize("make", [posthoc.RunningLogN, posthoc.ExactLogN])
+def test_logn_survives_saving(make):
+    calibration, again = make(Fixed(), 3), make(Fixed(), 3)
     calibration.accumulate(torch.randn(50, 4))
     again.load_state_dict(calibration.state_dict())
     assert torch.equal(calibrated(calibration), calibrated(again))

@@ -6,7 +6,7 @@ from cvpods_ext.modeling.classifiers import LinearClassifier
 from cvpods_ext.modeling.detection.build import BoxBranch, mask_rcnn_fpn
 from cvpods_ext.modeling.detection.rcnn import RCNN
 from cvpods_ext.modeling.necks.fpn import resnet_fpn
-from cvpods_ext.modeling.posthoc import LogN
+from cvpods_ext.modeling.posthoc import RunningLogN
 
 
 def build_model(cfg: DetectionConfig) -> RCNN:
@@ -16,5 +16,5 @@ def build_model(cfg: DetectionConfig) -> RCNN:
         cfg.model,
         num_classes=classes,
         backbone=resnet_fpn(50),
-        box=BoxBranch(classifier=LogN(LinearClassifier(cfg.model.box_features, classes), classes)),
+        box=BoxBranch(classifier=RunningLogN(LinearClassifier(cfg.model.box_features, classes), classes)),
     )
