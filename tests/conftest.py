@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections import Counter
 
 # Before torch is imported: threads that wait must not spin, or tests starve each other on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -17,3 +18,16 @@ torch.set_num_threads(2)
 # Annotation caches of the tests lie neither beside the reference data nor in the user's home.
 _cache = tempfile.TemporaryDirectory(prefix="pods-tests-")
 os.environ["PODS_CACHE"] = _cache.name
+
+
+def pytest_unconfigure(config):
+    """The last line of a run: what passed, failed and was skipped, with the reasons of skips."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or config.option.collectonly:
+        return
+    found = {kind: len(reporter.stats.get(kind, ())) for kind in ("passed", "failed", "error", "skipped", "deselected")}
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in reporter.stats.get("skipped", ()))
+    why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+    line = f"{found['passed']} passed, {found['failed'] + found['error']} failed, {found['skipped']} skipped"
+    line += f" ({why})" if why else ""
+    reporter.write_line(f"{line}, {found['deselected']} not selected (those marked slow or gpu, unless asked for)")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from cvpods_ext.errors import UserError
+from cvpods_ext.runtime.files import writing
 
 
 def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -32,9 +34,10 @@ def add_run_flags(flags: argparse.ArgumentParser) -> None:
 
 
 def guarded(prog: str, body: Callable[[], None]) -> None:
-    """Run a command; a UserError becomes one message and exit status 2, Ctrl-C status 130."""
+    """Run a command; a UserError or a full disk becomes one message and exit status 2, Ctrl-C status 130."""
     try:
-        body()
+        with writing(Path.cwd() / "its files"):  # wherever none of the writers noticed
+            body()
     except UserError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         sys.exit(2)

@@ -17,6 +17,7 @@ from cvpods_ext.data import statistics
 from cvpods_ext.data.dataset import BrokenImage, InferenceDataset, Sample, TrainingDataset
 from cvpods_ext.data.sampling import BatchOrder, RepeatFactorSampler, Sampler, UniformSampler
 from cvpods_ext.errors import ConfigError, DataError
+from cvpods_ext.runtime.files import append_line
 from cvpods_ext.structures import Batch
 
 logger = logging.getLogger(__name__)
@@ -184,9 +185,7 @@ class SkipLog:
             self._seen.add(image.image_id)
             logger.warning("skipped (%d so far): %s", len(self._seen), image.reason)
             if self._file is not None and image.image_id not in self._listed:
-                self._file.parent.mkdir(parents=True, exist_ok=True)
-                with open(self._file, "a", encoding="utf-8") as file:
-                    file.write(f"{image.image_id}\t{image.reason}\n")
+                append_line(self._file, f"{image.image_id}\t{image.reason}")
         if len(self._seen) > self._limit:
             listed = f"; they are listed in {self._file}" if self._file else ""
             raise DataError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from cvpods_ext.config.experiment import Experiment
+from cvpods_ext.runtime.files import writing
 from cvpods_ext.tasks.drawing import contact_sheet
 from cvpods_ext.tasks.task import Predictions
 
@@ -21,5 +22,6 @@ def draw_pictures(experiment: Experiment, predictions: Predictions) -> Path | No
     path = experiment.output / "pictures" / "predictions.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     images = [Image.fromarray(picture.pixels) for picture in pictures]
-    contact_sheet(images, [p.title for p in pictures], columns=min(_COLUMNS, len(images))).save(path)
+    with writing(path):
+        contact_sheet(images, [p.title for p in pictures], columns=min(_COLUMNS, len(images))).save(path)
     return path

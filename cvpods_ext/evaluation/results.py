@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cvpods_ext.errors import DataError
-from cvpods_ext.runtime.files import write_json
+from cvpods_ext.runtime.files import read_json, write_json
+from cvpods_ext.runtime.records import is_finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +39,11 @@ class Results:
         """Read and check; keys that this version does not know are a DataError, since they would be lost silently."""
         path = Path(path)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise DataError(f"{path} is missing. Run pods_test in its experiment folder.") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"{path} is not valid JSON ({error}). Run pods_test again.") from error
+            content = read_json(path)
+        except DataError as error:
+            if not path.exists():
+                raise DataError(f"{path} is missing. Run pods_test in its experiment folder.") from None
+            raise DataError(f"{error}. Run pods_test again.") from None
         _check(content, path)
         return cls(**content)
 
@@ -68,8 +67,7 @@ def _check(content: Any, path: Path) -> None:
         if not isinstance(metrics, dict):
             raise DataError(f"{path}: metrics.{family} must be an object, got {metrics!r}. Run pods_test again.")
         for name, value in metrics.items():
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if value is not None and not (number and math.isfinite(value)):
+            if value is not None and not is_finite(value):
                 raise DataError(
-                    f"{path}: metrics.{family}.{name} must be a number or null, got {value!r}. Run pods_test again."
+                    f"{path}: metrics.{family}.{name} must be a number or null, got {value!r:.80}. Run pods_test again."
                 )

@@ -149,9 +149,9 @@ def read_json(path: StrPath, max_bytes: int = 1 << 26) -> Any:
     except DataError:
         raise
     except RecursionError:
-        raise DataError(f"{path} is not sound JSON (nested too deeply)") from None
+        raise DataError(f"{path} is not valid JSON (nested too deeply)") from None
     except ValueError as error:
-        raise DataError(f"{path} is not sound JSON ({str(error)[:120]})") from None
+        raise DataError(f"{path} is not valid JSON ({str(error)[:120]})") from None
 
 
 def sha256_of(path: StrPath, chunk_bytes: int = 1 << 22) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
+from cvpods_ext.runtime.files import writing
+
 logger = logging.getLogger(__name__)
 
 
@@ -32,7 +34,8 @@ class HangDetector:
 
     def __enter__(self) -> HangDetector:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: TextIO = open(self._path, "a", encoding="utf-8")
+        with writing(self._path):
+            self._file: TextIO = open(self._path, "a", encoding="utf-8")
         faulthandler.register(signal.SIGUSR1, self._file, all_threads=True)
         if self._seconds > 0:
             self._thread.start()

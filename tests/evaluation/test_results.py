@@ -75,3 +75,17 @@ def test_a_metric_that_is_not_a_number_is_never_written(results, tmp_path):
 def test_reading_results_does_not_import_torch():
     code = "import sys, cvpods_ext.evaluation.results; assert not {'torch', 'numpy', 'pyarrow'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 200_000, '{"experiment": "x", "dataset": "y", "metrics": {"a": {"AP": 1' + "0" * 400 + "}}}",
+     '{"experiment": "x", "dataset": "y", "metrics": {"a": {"AP": ' + "9" * 5000 + "}}}", "\x00" * 20],
+    ids=["nested", "400 digits", "5,000 digits", "zero bytes"],
+)  # fmt: skip
+def test_a_hostile_file_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "results.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"results\.json.*Run pods_test again") as raised:
+        Results.read(path)
+    assert len(str(raised.value)) < 600

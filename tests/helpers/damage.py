@@ -4,11 +4,11 @@ import numpy as np
 
 
 def damage(data: bytes, random: np.random.Generator) -> bytes:
-    """Change, cut out, double or zero some bytes, or cut the end off; one to three of these, mostly near the start."""
+    """Change, cut out, double or zero some bytes, or cut the end off: once or twice, anywhere or near the start."""
     damaged = bytearray(data)
-    for _ in range(random.integers(1, 4)):
+    for _ in range(random.integers(1, 3)):
         size = max(len(damaged), 1)
-        place = int(size * random.random() ** 2)
+        place = int(size * random.random() ** random.integers(1, 3))
         length = int(min(size - place, random.integers(1, 65)))
         match random.integers(6):
             case 0:

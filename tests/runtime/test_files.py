@@ -2,7 +2,9 @@ import csv
 import errno
 import hashlib
 import json
+import logging
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from small_disk import small_disk
 
+from cvpods_ext.cli.common import guarded
 from cvpods_ext.errors import DataError, StorageError
 from cvpods_ext.runtime.files import append_line, atomic_path, read_json, sha256_of, write_json, writing
+from cvpods_ext.runtime.log import setup_logging
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
@@ -153,8 +157,8 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"", "not sound"), (b"{", "not sound"), (b"\xff\xfe", "not sound"), (b"[" * 200_000, "nested too deeply"),
-     (b"1" * 5000, "not sound"), (b"\0" * 8, "not sound"), (b" " * 9000 + b"1", "9,001 bytes, more than")],
+    [(b"", "not valid"), (b"{", "not valid"), (b"\xff\xfe", "not valid"), (b"[" * 200_000, "nested too deeply"),
+     (b"1" * 5000, "not valid"), (b"\0" * 8, "not valid"), (b" " * 9000 + b"1", "9,001 bytes, more than")],
 )  # fmt: skip
 def test_damaged_json_is_one_error_whatever_the_damage(tmp_path, content, words):
     path = tmp_path / "a.json"
@@ -170,3 +174,30 @@ def test_json_is_read_from_files_only(tmp_path):
             read_json(tmp_path / name)
     write_json(tmp_path / "a.json", {"a": [1, None]})
     assert read_json(tmp_path / "a.json") == {"a": [1, None]}
+
+
+def test_a_log_on_a_full_disk_leaves_lines_out_and_says_so_once(tmp_path, capsys):
+    with small_disk(tmp_path / "small", "16k") as real:
+        if not real:
+            pytest.skip("no right to mount a small file system")
+        setup_logging(tmp_path / "small")
+        try:
+            for _ in range(3):
+                logging.getLogger("cvpods_ext").warning("%s", "x" * 20_000)
+        finally:
+            setup_logging()
+    shown = capsys.readouterr().err
+    assert shown.count("cannot be written any more ([Errno 28] No space left on device)") == 1
+    assert "Traceback" not in shown
+
+
+def test_a_command_that_meets_a_full_disk_anywhere_ends_with_one_message(tmp_path, capsys):
+    def body():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(SystemExit) as ended:
+        guarded("pods_any", body)
+    assert ended.value.code == 2
+    assert re.search(
+        r"pods_any: cannot write .*No space left on device; .* GiB free.*Make room", capsys.readouterr().err
+    )

@@ -33,7 +33,7 @@ from cvpods_ext.data.synthetic.plan import (
     plan_images,
 )
 from cvpods_ext.errors import ConfigError, DataError
-from cvpods_ext.runtime.files import atomic_path, write_json, write_text
+from cvpods_ext.runtime.files import atomic_path, write_json, write_text, writing
 from cvpods_ext.runtime.progress import track
 
 # `.invalid` never resolves; as long as the prefix that tools cut off a real coco_url.
@@ -216,7 +216,8 @@ def _draw_one(coco: Path, codes: list[ClassCode], task: _Task) -> _Written:
     labels += rng.permutation(np.repeat(plan.labels, plan.instances - 1)).tolist()
     labels += plan.not_exhaustive.tolist()  # drawn, but not annotated
     picture, objects = draw_image(rng, task.size, labels, codes, plan.scene, task.settings.difficulty)
-    picture.save(coco / task.path, quality=JPEG_QUALITY)
+    with writing(coco / task.path):
+        picture.save(coco / task.path, quality=JPEG_QUALITY)
     annotated = objects[: len(objects) - len(plan.not_exhaustive)]
     kept = [one for one in annotated if one is not None]
     shown = {one.label for one in kept}

@@ -12,7 +12,7 @@ from cvpods_ext.config import flatten
 from cvpods_ext.config.experiment import Experiment
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.runtime import dist
-from cvpods_ext.runtime.files import write_text
+from cvpods_ext.runtime.files import write_text, writing
 
 _IDENTITY = "wandb_id.txt"
 
@@ -37,7 +37,8 @@ class TensorBoard:
     """Event files in `folder`; points after `start` of a run that was killed are dropped."""
 
     def __init__(self, folder: Path, start: int) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=start + 1)
+        with writing(folder / "events.out.tfevents"):
+            self._writer = SummaryWriter(str(folder), purge_step=start + 1)
 
     def scalars(self, values: dict[str, float], iteration: int) -> None:
         """Add one point to each curve."""
