@@ -197,6 +197,11 @@ class Annotations:
     def _values(self, name: str) -> np.ndarray:
         return np.concatenate([batch.column(name).values.to_numpy() for batch in self._batches])
 
+    @cached_property
+    def _some_unusable(self) -> bool:
+        """Whether the cache holds annotations that are not trained on; most files have none."""
+        return sum(self.dropped.values()) > sum(self.facts["unrelated"].values())
+
     @property
     def _all_usable(self) -> np.ndarray:
         return self._usable(self._values("box_problem"), self._values("mask_problem"))
@@ -249,8 +254,10 @@ class Annotations:
     def instances(self, position: int) -> Instances:
         """The usable annotations of one image; vertices as float32, which resolves 6e-5 pixels at 1000."""
         batch, row = self._row(position)
-        usable = self._usable(self._list("box_problem", position), self._list("mask_problem", position))
-        rows = None if usable.all() else np.flatnonzero(usable)
+        rows = None
+        if self._some_unusable:
+            usable = self._usable(self._list("box_problem", position), self._list("mask_problem", position))
+            rows = None if usable.all() else np.flatnonzero(usable)
         boxes = _slice(batch.column("box"), row).flatten().to_numpy().reshape(-1, 4).copy()
         boxes[:, 2:] += boxes[:, :2]
         polygons = self.polygons(position)

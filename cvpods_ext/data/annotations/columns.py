@@ -111,6 +111,8 @@ class AnnotationColumns:
         return found
 
     def _flag(self, value: Any) -> bool | None:
+        if type(value) is int and 0 <= value <= 1:
+            return value == 1
         found = policy.flag(value)
         self.noted[_AS_TEXT] += isinstance(value, str) and found is not None
         return found

@@ -11,7 +11,7 @@ import numpy as np
 
 from cvpods_ext.data.annotations import ragged
 
-_POINTS_AT_ONCE = 1 << 21
+_POINTS_AT_ONCE = 1 << 18
 
 
 def ring_extents(points: np.ndarray, coordinates: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from cvpods_ext.errors import DataError
 
 IMAGES_PER_BATCH = 4096
 HUNDREDTHS = 100.0
-_VALUES_PER_CHECK = 1 << 22
+_VALUES_PER_CHECK = 1 << 19
 
 
 def schema(coordinates: pa.DataType) -> pa.Schema:
@@ -141,7 +141,8 @@ class _Gather:
             masks = cut_far(masks, far, self._sizes[self._checked.image[rows]])
         values = masks.vertices.reshape(-1)
         if self.coordinates == pa.int32():
-            values = np.rint(values * HUNDREDTHS).astype(np.int32)
+            values *= HUNDREDTHS  # a copy of this batch's own; in place, since these are the bulk of the memory
+            values = np.rint(values, out=values).astype(np.int32)
         return _lists(masks.instance_starts, _lists(2 * masks.polygon_starts, pa.array(values)))
 
 
