@@ -79,6 +79,8 @@ def fingerprint(config: Config) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Decay):
         return str(value)
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))  # several data sets
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 

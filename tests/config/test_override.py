@@ -77,7 +77,10 @@ def test_a_data_set_of_ones_own_is_a_pair_of_paths():
     assert config.data.train == DatasetFiles(annotations="a.json", images="other")
     assert flatten(config)["data.train"] == {"annotations": "a.json", "images": "other", "names_may_leave": False}
     both = (DatasetFiles(annotations="a.json", images="img"), DatasetFiles(annotations="b.json", images="img"))
-    assert override(config, data=dict(train=both)).data.train == both
+    joined = override(config, data=dict(train=both))
+    assert joined.data.train == both
+    assert [each["annotations"] for each in flatten(joined)["data.train"]] == ["a.json", "b.json"]
+    assert fingerprint(joined) != fingerprint(override(config, data=dict(train=both[:1])))
 
 
 @pytest.mark.parametrize(

@@ -77,3 +77,14 @@ def test_the_config_of_another_task_is_refused(tmp_path):
     config = Config(data=DetectionConfig().data)
     with pytest.raises(ConfigError, match="holds a Config where the task detection needs a DetectionConfig"):
         TASK.check(Experiment(tmp_path, config))
+
+
+def test_a_test_set_that_cannot_be_tested_is_told_before_training(experiment, tmp_path, caplog):
+    sound = experiment(SQUARE, SQUARE)
+    TASK.check(sound)
+    assert "cannot be tested" not in caplog.text
+    path = write_json(tmp_path / "val.json", [image(1)], [], [{"id": 3, "name": "another"}])
+    val = DatasetFiles(annotations=str(path), images=str(tmp_path))
+    TASK.check(Experiment(tmp_path, override(sound.config, data=dict(test=val))))
+    assert "what is trained now cannot be tested" in caplog.text
+    assert "id 3 is 'class 3' in training and 'another' here" in caplog.text
