@@ -29,6 +29,7 @@ EXAMPLES = """\
   pods_data num-shots my_train.json --out num_shots.json
                                                         class counts for losses and calibration (data.num_shots=...)
   pods_data stats lvis_v1_train --threshold 0.001       the long tail, and what repeat-factor sampling makes of it
+  pods_data label-maps my.json --out label_maps         masks as label maps, for semantic segmentation
   pods_data synth datasets --num-classes 40             a small long-tailed set to try everything on
   pods_data synth flat --spread 0 --min-images 20       the same classes, equally frequent
 
@@ -42,10 +43,13 @@ _MARKS = {"ok": "[green]ok[/]", "note": "[cyan]note[/]", "problem": "[red]proble
 def main() -> None:
     """Entry point of pods_data."""
     flags = parser("pods_data", "Check, count and make data sets.", EXAMPLES)
-    commands = flags.add_subparsers(dest="command", required=True, metavar="doctor | num-shots | stats | synth")
+    commands = flags.add_subparsers(
+        dest="command", required=True, metavar="doctor | num-shots | stats | label-maps | synth"
+    )
     _add_doctor(commands)
     _add_num_shots(commands)
     _add_stats(commands)
+    _add_label_maps(commands)
     _add_synth(commands)
     arguments = flags.parse_args()
     guarded("pods_data", lambda: arguments.run(arguments))
@@ -91,15 +95,12 @@ def _doctor(arguments: argparse.Namespace) -> None:
         for dataset in chosen:
             findings += doctor.examine(dataset, start)
     else:
-        from cvpods_ext.config.detection import DetectionConfig
         from cvpods_ext.config.experiment import load_experiment
+        from cvpods_ext.tasks.task import find
 
         experiment = load_experiment(start)
-        config = experiment.config
-        if not isinstance(config, DetectionConfig):
-            raise ConfigError(f"pods_data doctor knows experiments of detection; {start} is one of {config.task}")
-        chosen = [config.data.train, config.data.test]
-        findings += doctor.examine_experiment(config.data, start)
+        chosen = []
+        findings += find(experiment.config.task).examine(experiment, arguments.decode)
         findings += _weights(experiment)
     if arguments.decode and not _problems(findings):
         for dataset in chosen:
@@ -308,6 +309,32 @@ def _write_factors(
         for label, category in enumerate(annotations.categories):
             rounded = [f"{values[label]:.6g}" for values in factors.values()]
             writer.writerow((category.id, category.name, groups[label], images[label], instances[label], *rounded))
+
+
+# ---- label maps -----------------------------------------------------------------------------------------------------
+
+
+def _add_label_maps(commands: argparse._SubParsersAction) -> None:
+    maps = commands.add_parser("label-maps", help="write the masks of a data set as label maps (PNG)")
+    maps.add_argument("dataset", metavar="DATASET", help=_DATASET_HELP)
+    maps.add_argument("--images", default="", metavar="FOLDER", help="where the image paths of a json start")
+    maps.add_argument("--out", required=True, metavar="FOLDER", help="where the PNGs and classes.txt go")
+    maps.add_argument(
+        "--no-background", action="store_true", help="pixels without an object are unlabelled, not a class"
+    )
+    maps.set_defaults(run=_label_maps)
+
+
+def _label_maps(arguments: argparse.Namespace) -> None:
+    from cvpods_ext.data import catalog
+    from cvpods_ext.data.annotations.annotations import load
+    from cvpods_ext.data.label_maps_of_masks import write_label_maps
+
+    annotations = load(catalog.resolve(_dataset(arguments.dataset, arguments.images), "."))
+    files = write_label_maps(annotations, Path(arguments.out).resolve(), background=not arguments.no_background)
+    out = _console()
+    out.print(f"wrote {len(annotations):,} label maps to {files.annotations}", markup=False)
+    out.print(f"in config.py: {files}", markup=False)
 
 
 # ---- synth ----------------------------------------------------------------------------------------------------------

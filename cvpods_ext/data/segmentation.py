@@ -172,7 +172,7 @@ def _require_label_maps(dataset: LabelledImages) -> None:
             raise DataError(
                 f"{dataset.image_path(other)} and {dataset.files[position]} would share one label map; rename one"
             )
-    present = {os.path.splitext(file)[0] for file in _files_below(dataset.labels) if file.lower().endswith(".png")}
+    present = stems_of_labels(dataset.labels)
     missing = [stem for stem in stems if stem not in present]
     if missing:
         shown = ", ".join(f"{stem}.png" for stem in missing[:EXAMPLES])
@@ -180,6 +180,11 @@ def _require_label_maps(dataset: LabelledImages) -> None:
             f"{len(missing):,} of {len(dataset):,} images in {dataset.images} have no label map in {dataset.labels}: "
             f"{shown}{', ...' if len(missing) > EXAMPLES else ''}; add them or take the images away"
         )
+
+
+def stems_of_labels(folder: Path) -> set[str]:
+    """Names of all label maps below `folder`, without suffix."""
+    return {os.path.splitext(file)[0] for file in _files_below(folder) if file.lower().endswith(".png")}
 
 
 def read_classes(source: str | Path) -> tuple[PixelClass, ...]:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.config.experiment import Experiment
-from cvpods_ext.data import detection_loader
+from cvpods_ext.data import detection_loader, doctor
 from cvpods_ext.data.catalog import categories, resolve
+from cvpods_ext.data.doctor import Finding
 from cvpods_ext.data.loader import InferenceBatches
 from cvpods_ext.data.num_shots import frequency_groups
 from cvpods_ext.errors import ConfigError, UserError
@@ -62,6 +63,16 @@ class Detection(Task):
                 f"test.metrics has {', '.join(of_masks)}, but {annotations.paths.annotations} has no masks: set "
                 "test.metrics=('bbox',), or test on a file with masks"
             )
+
+    def examine(self, experiment: Experiment, decode: bool) -> Iterator[Finding]:
+        """Files, categories, annotations, image paths and class counts."""
+        data, problems = detection_config(experiment).data, 0
+        for finding in doctor.examine_experiment(data, experiment.folder):
+            problems += finding.level == "problem"
+            yield finding
+        if decode and not problems:
+            for dataset in (data.train, data.test):
+                yield from doctor.examine_pixels(dataset, experiment.folder)
 
     def training_batches(
         self,

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from cvpods_ext.config.experiment import Experiment
 from cvpods_ext.config.segmentation import LabelMapFiles, SegmentationConfig
-from cvpods_ext.data import loader, segmentation, segmentation_statistics
+from cvpods_ext.data import loader, segmentation, segmentation_doctor, segmentation_statistics
 from cvpods_ext.data.dataset import InferenceDataset, TrainingDataset
+from cvpods_ext.data.doctor import Finding
 from cvpods_ext.data.segmentation import LabelledImages
 from cvpods_ext.data.segmentation_source import SegmentationImages
 from cvpods_ext.data.segmentation_transforms import training_transforms
@@ -31,6 +32,7 @@ class Segmentation(Task):
     """Targets are `structures.segmentation.LabelMap`, predictions `PredictedLabels`, on disk one PNG an image."""
 
     metrics = METRICS
+    evaluation_settings = ("test.rare_below", "test.frequent_from", "test.resamples")
 
     def check(self, experiment: Experiment) -> None:
         """The folders of the training set hold images with label maps."""
@@ -39,6 +41,11 @@ class Segmentation(Task):
     def check_test(self, experiment: Experiment) -> None:
         """The folders of the test set hold images with label maps, of the classes that the training set has."""
         load_checked(experiment, segmentation_config(experiment).data.test)
+
+    def examine(self, experiment: Experiment, decode: bool) -> Iterator[Finding]:
+        """Folders, pairs, the values and sizes of all label maps, classes of both sets."""
+        data = segmentation_config(experiment).data
+        return segmentation_doctor.examine_experiment(data, experiment.folder, decode=decode)
 
     def training_batches(
         self,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from cvpods_ext.config.experiment import Experiment
+    from cvpods_ext.data.doctor import Finding
     from cvpods_ext.structures import Batch, Target
 
 Draw = Callable[["Tensor", Any], "np.ndarray"]
@@ -112,6 +113,10 @@ class Task(ABC):
 
         Called before inference, and before training with `test.every`. Raises ConfigError or DataError.
         """
+
+    def examine(self, experiment: Experiment, decode: bool) -> Iterator[Finding]:
+        """What `pods_data doctor` has to say about the data of the experiment; with `decode` of every image too."""
+        yield from ()
 
     @abstractmethod
     def training_batches(
