@@ -65,6 +65,7 @@ class Schedule:
     momentum: float = 0.9  # of SGD
     weight_decay: float = 0.0001
     decay_norms: bool = False  # weight decay also on normalisation layers and position tables
+    decay_vectors: bool = True  # weight decay also on biases and all other parameters of one dimension
     layer_decay: float = 1.0  # each transformer block learns slower than the one above by this factor; 1 is off
     clip_norm: float = 0.0  # global L2 norm of all gradients; 0 is off
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

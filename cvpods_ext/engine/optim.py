@@ -49,7 +49,8 @@ def _check_patterns(setting: str, patterns: Sequence[str], model: nn.Module) -> 
 def build_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     """SGD or AdamW over what requires gradients, one group per learning rate and weight decay.
 
-    Normalisation layers and position tables are decayed only with `decay_norms`. The rate of a group is its
+    Normalisation layers and position tables are decayed only with `decay_norms`, parameters of one dimension only with
+    `decay_vectors`. The rate of a group is its
     `lr_scale` times the rate of the step, see `set_learning_rate`; it is the product of `schedule.layer_decay` and
     `schedule.lr_multipliers`. ConfigError if nothing is left to train, or if a setting does not fit the model.
     """
@@ -58,7 +59,8 @@ def build_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimiz
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            weight_decay = 0.0 if id(parameter) in undecayed else schedule.weight_decay
+            decays = id(parameter) not in undecayed and (schedule.decay_vectors or parameter.ndim > 1)
+            weight_decay = schedule.weight_decay if decays else 0.0
             groups.setdefault((-scales[name], -weight_decay), []).append(parameter)
     if not groups:
         raise ConfigError("nothing to train: every parameter of this model is frozen (see net.py and model.train_only)")

@@ -203,10 +203,26 @@ def _eva01(width: int = 1408, hidden: int = 6144, blocks: int = 40, head: int = 
     return _conv(3, width, 16) + POSITIONS * width + blocks * (attention + mlp + 4 * width) + 2 * distances * head
 
 
+def _upernet(name: str) -> int:
+    """UPerNet on four maps of a transformer, which has a class token and positions of the crop's size."""
+    words = name.split(".")
+    width, blocks = TRANSFORMERS[words[1]]
+    side = int(words[4].removeprefix("crop"))
+    channels, auxiliary = (1536, 1536) if side == 640 else (width, 256)
+    positions = (1 + (side // 16) ** 2 - POSITIONS) * width + width
+    scales = 3 * _conv(width, width, 2) + 2 * width
+    pooled = 4 * _normed(width, channels, 1) + _normed(width + 4 * channels, channels, 3)
+    levels = 3 * (_normed(width, channels, 1) + _normed(channels, channels, 3)) + _normed(4 * channels, channels, 3)
+    heads = _conv(channels, 150, 1) + _normed(width, auxiliary, 3) + _conv(auxiliary, 150, 1)
+    return _transformer(width, blocks) + positions + scales + pooled + levels + heads
+
+
 def expected_parameters(name: str) -> int:
     """All parameters of the experiment."""
     if name.startswith("dino."):
         return _QuerySizes(name).trunk()[0] + _QuerySizes(name).transformer()
+    if name.startswith("upernet."):
+        return _upernet(name)
     sizes = _Sizes(name)
     return sizes.trunk()[0] + sizes.boxes() + sizes.masks()
 
@@ -215,6 +231,8 @@ def expected_trained(name: str) -> int:
     """Those that its training changes."""
     if name.startswith("dino."):
         return expected_parameters(name) - _QuerySizes(name).trunk()[1]
+    if name.startswith("upernet."):
+        return _upernet(name)
     sizes = _Sizes(name)
     if "disalign" in sizes.methods:
         return sizes.stages * sizes.calibration()
