@@ -1,26 +1,11 @@
 import pytest
 import torch
-import torch.nn.functional as F
+from dino_attention import grid_sample_levels
 
 from cvpods_ext.modeling.detr.attention import DeformableAttention, sample_levels
 
 SIZES = ((6, 5), (3, 3), (1, 2))
 TOKENS = sum(rows * columns for rows, columns in SIZES)
-
-
-def slow_sample_levels(value, sizes, locations, weights):
-    """The usual form: one grid_sample per level, all samples kept."""
-    images, _, heads, width = value.shape
-    queries = locations.shape[1]
-    output, start = 0, 0
-    for level, (rows, columns) in enumerate(sizes):
-        map_ = value[:, start : start + rows * columns].permute(0, 2, 3, 1).reshape(-1, width, rows, columns)
-        start += rows * columns
-        grid = (2 * locations[:, :, :, level] - 1).transpose(1, 2).flatten(0, 1)
-        sampled = F.grid_sample(map_, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        share = weights[:, :, :, level].transpose(1, 2).reshape(images * heads, 1, queries, -1)
-        output = output + (sampled * share).sum(dim=-1)
-    return output.view(images, heads * width, queries).transpose(1, 2)
 
 
 def inputs(seed=0, queries=7, heads=2, width=3, points=2, dtype=torch.float64):
@@ -35,7 +20,7 @@ def inputs(seed=0, queries=7, heads=2, width=3, points=2, dtype=torch.float64):
 def test_sampling_equals_grid_sample_with_its_gradients():
     ours, theirs = inputs(), inputs()
     fast = sample_levels(ours[0], SIZES, *ours[1:])
-    slow = slow_sample_levels(theirs[0], SIZES, *theirs[1:])
+    slow = grid_sample_levels(theirs[0], SIZES, *theirs[1:])
     assert torch.allclose(fast, slow, atol=1e-12)
     seed = torch.linspace(-1, 1, fast.numel(), dtype=fast.dtype).view(fast.shape)
     for mine, other in zip(torch.autograd.grad(fast, ours, seed), torch.autograd.grad(slow, theirs, seed), strict=True):
