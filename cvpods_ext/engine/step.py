@@ -15,9 +15,9 @@ from cvpods_ext.config import Config, Schedule
 from cvpods_ext.data.resilient_loader import ResilientLoader
 from cvpods_ext.engine.distributed.batch_norm import RunningStatistics
 from cvpods_ext.engine.distributed.parallel import ParallelModel, full_tensor
-from cvpods_ext.engine.losses import CollectedLosses, StepValues, total_loss
 from cvpods_ext.engine.optim import set_learning_rate
 from cvpods_ext.engine.state import TrainingState
+from cvpods_ext.engine.step_values import CollectedLosses, StepValues, total_loss
 from cvpods_ext.modeling.losses.stateful import StatefulLoss, synchronize
 from cvpods_ext.runtime import dist
 from cvpods_ext.structures import Batch

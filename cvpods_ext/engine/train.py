@@ -46,12 +46,12 @@ from cvpods_ext.engine.logging.data_time import DataWait
 from cvpods_ext.engine.logging.metrics import Monitor
 from cvpods_ext.engine.logging.pictures import TrainingPictures
 from cvpods_ext.engine.logging.writers import open_writers
-from cvpods_ext.engine.losses import NonFiniteError
 from cvpods_ext.engine.optim import learning_rate
 from cvpods_ext.engine.periodic_eval import PeriodicTest
 from cvpods_ext.engine.resume_changes import warn_of_changes
 from cvpods_ext.engine.signals import StopSignal
 from cvpods_ext.engine.step import Step
+from cvpods_ext.engine.step_values import NonFiniteError
 from cvpods_ext.errors import TrainingError
 from cvpods_ext.runtime import dist
 from cvpods_ext.runtime.hang import HangDetector

@@ -1,4 +1,4 @@
-"""A run folder has one owner: a second pods_train in it is refused, and told who is there. Imports no torch.
+"""The lock of a run folder, `run.lock`: a second pods_train stops with an error that names the first. Imports no torch.
 
 The owner holds a POSIX lock on `run.lock`, which the system releases when the process dies, however it dies; readers
 that it forks do not inherit it. Where a file system has no locks, or does not pass them on to other machines, the

@@ -7,10 +7,10 @@ from torch import nn
 from cvpods_ext.config import override
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.engine.distributed.parallel import ParallelModel
-from cvpods_ext.engine.losses import NonFiniteError
 from cvpods_ext.engine.optim import build_optimizer
 from cvpods_ext.engine.state import TrainingState
 from cvpods_ext.engine.step import Step
+from cvpods_ext.engine.step_values import NonFiniteError
 from cvpods_ext.structures import Batch, Targets
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cvpods_ext.engine.losses import CollectedLosses, NonFiniteError, StepValues, total_loss
+from cvpods_ext.engine.step_values import CollectedLosses, NonFiniteError, StepValues, total_loss
 from cvpods_ext.errors import ConfigError
 
 NAMES = ("loss_cls", "loss_mask")

@@ -49,7 +49,7 @@ class _Counted(io.RawIOBase):
 class JsonStream:
     """One pass over a JSON file; the sha256 of its bytes, as they lie on disk, is known at the end.
 
-    `on_bytes` is told how many bytes were read, for a progress bar.
+    `on_bytes` receives how many bytes were read, for a progress bar.
     """
 
     def __init__(self, path: Path, on_bytes: Callable[[int], None] | None = None) -> None:

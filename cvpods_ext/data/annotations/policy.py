@@ -1,4 +1,4 @@
-"""The rules for annotation files: what is read, derived, left out and counted, or refused, and for which use.
+"""Rules and wordings for annotation files, which `columns`, `check` and `parse` apply.
 
 Reading: a number may be written as text ("72.0"), a whole number as 72.0, a flag as "0" or "true"; null is absent.
 Nothing else is converted. Numbers beyond the limits below count as damage, before they reach an array or a rasteriser.

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from cvpods_ext.engine.debug.step_dump import DumpedStep
-from cvpods_ext.engine.losses import is_loss, total_loss
 from cvpods_ext.engine.optim import select_trainable
 from cvpods_ext.engine.step import autocast, micro_batch_seed, seed_all
+from cvpods_ext.engine.step_values import is_loss, total_loss
 
 _CPU = torch.device("cpu")
 

@@ -36,7 +36,7 @@ from cvpods_ext.tasks.drawing import Shape, draw_shapes, label_colour, to_pictur
 from cvpods_ext.tasks.task import Evaluation, Predictions, Task
 
 COLOURS = ((200, 30, 30), (30, 200, 30), (30, 30, 200))
-THIS_MODULE = "tasks.test_fourth_task"
+THIS_MODULE = "tasks.test_a_task_in_one_file"
 
 METRICS = MetricTable(
     families=(
