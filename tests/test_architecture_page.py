@@ -17,7 +17,7 @@ def test_the_generated_parts_are_up_to_date():
 def test_every_file_of_the_table_exists():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     table = page.split("## Which file do I change")[1].split("## Layers")[0]
-    names = [name for name in re.findall(r"`([\w./-]+(?:/|\.py|\.json|\.md))`", table)]
+    names = re.findall(r"`([\w./-]+(?:/|\.py|\.json|\.md))`", table)
     assert len(names) > 20
     for name in names:
         pattern = name.removeprefix("cvpods_ext/").rstrip("/")

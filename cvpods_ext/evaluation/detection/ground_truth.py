@@ -189,7 +189,13 @@ def _count(problems: np.ndarray, words: Sequence[str], evaluated: Sequence[int])
 
 
 def tell(gt: GroundTruth) -> None:
-    """Warn about everything that the evaluation leaves out."""
+    """Warn about everything that the evaluation leaves out, and where there is nothing to evaluate by."""
+    if not len(gt.images):
+        logging.getLogger(__name__).warning(
+            "%s has no annotations, so every metric is n/a; write the detections for an evaluation server with "
+            "--export FILE",
+            gt.path.name,
+        )
     meaning = {
         "images_left_out": "image(s) left out",
         "annotations_left_out": "annotation(s) left out",

@@ -155,6 +155,14 @@ def test_absent_frequencies_are_derived_and_said_so(tmp_path):
         evaluate(*case, ("bbox",), frequency=FrequencyGroups(np.array(["r", "f"]), ""))
 
 
+def test_a_test_set_without_annotations_has_no_metrics_and_a_line_that_says_why(tmp_path, caplog):
+    annotations, detections = synthetic(2)
+    annotations["annotations"] = []
+    result = evaluate(*write_case(tmp_path, annotations, detections), families=("bbox",))
+    assert set(result["bbox"].values()) == {None}
+    assert "has no annotations, so every metric is n/a" in caplog.text
+
+
 def test_lvis_file_without_negatives_counts_every_category_as_verified(tmp_path):
     annotations, detections = synthetic(4)
     case = write_case(tmp_path, annotations, detections)
