@@ -58,6 +58,7 @@ class TrainingState:
         Raises WeightsError if the checkpoint is of another model or another optimizer.
         """
         own: dict[str, Tensor] = self.model.state_dict()
+        _require_equal_shapes(own, state["model"])
         try:
             model = {name: shard_like(own[name], v) if name in own else v for name, v in state["model"].items()}
             self.model.load_state_dict(model)
@@ -84,6 +85,21 @@ class TrainingState:
             for index, moments in saved["state"].items()
         }
         return {"state": laid_out, "param_groups": saved["param_groups"]}
+
+
+def _require_equal_shapes(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """WeightsError if tensors have another shape than in the checkpoint, as after a category was added to the data."""
+    names = [name for name, value in saved.items() if name in own and own[name].shape != value.shape]
+    if not names:
+        return
+    there, here = list(saved[names[0]].shape), list(own[names[0]].shape)
+    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    raise WeightsError(
+        f"the checkpoint does not fit this experiment: {names[0]} has shape {there} there and {here} here{more}. Where "
+        "the data have other categories than when the run began, carry the weights over by "
+        "`pods_weights convert CHECKPOINT new.safetensors --from-categories OLD.json --to-categories NEW.json` and start "
+        "with model.init=new.safetensors; otherwise resume with the net.py that the run was started with"
+    )
 
 
 def _on_cpu(value: Any) -> Any:

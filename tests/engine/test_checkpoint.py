@@ -174,6 +174,14 @@ def test_a_checkpoint_of_another_model_is_refused_with_advice(run):
         state.restore(state_of(model, optimizer, 5))
 
 
+def test_a_checkpoint_of_other_classes_names_the_shapes_and_the_command_that_carries_weights_over(run):
+    _, model, optimizer = run
+    more = nn.Linear(2, 3)
+    state = TrainingState(more, torch.optim.SGD(more.parameters()), torch.amp.GradScaler("cpu", enabled=False))
+    with pytest.raises(WeightsError, match=r"weight has shape \[.*\] there and \[.*\] here.*pods_weights convert"):
+        state.restore(state_of(model, optimizer, 5))
+
+
 # ---- a list that was damaged, or made by somebody else ---------------------------------------------------------------
 
 SOUND = {"file": "model_iter_0000001.pth", "iteration": 1, "sha256": "0" * 64}
