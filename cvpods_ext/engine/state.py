@@ -97,7 +97,7 @@ def _require_equal_shapes(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]
     raise WeightsError(
         f"the checkpoint does not fit this experiment: {names[0]} has shape {there} there and {here} here{more}. Where "
         "the data have other categories than when the run began, carry the weights over by "
-        "`pods_weights convert CHECKPOINT new.safetensors --from-categories OLD.json --to-categories NEW.json` and start "
+        "`pods_weights convert CHECKPOINT new.safetensors --from-categories OLD.json --to-categories NEW.json`, start "
         "with model.init=new.safetensors; otherwise resume with the net.py that the run was started with"
     )
 
