@@ -106,3 +106,9 @@ def test_help_does_not_import_torch_and_ends_in_examples(command):
     assert run.returncode == 0, run.stderr
     examples = run.stdout.split("examples:")[1]
     assert f"pods_{command}" in examples
+
+
+def test_no_two_test_files_share_a_name():
+    """Pytest imports them by their bare names, so that the second of two would not be collected."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
