@@ -19,7 +19,8 @@ from cvpods_ext.evaluation.results import Results
 from cvpods_ext.report import published
 
 PLAYGROUND = Path(__file__).resolve().parents[1] / "playground"
-FOLDERS = sorted(path.parent for path in PLAYGROUND.glob("*/*/config.py"))
+DETECTION = ("coco", "lvis0.5", "lvis1.0", "mini", "o365")  # other tasks have protocols of their own
+FOLDERS = sorted(path.parent for name in DETECTION for path in (PLAYGROUND / name).glob("*/config.py"))
 SOFT_NMS_ON_COCO = (
     "coco/cascade_mask_rcnn.eva02_B.sfp.coco.lsj1536.60k",
     "coco/cascade_mask_rcnn.eva02_L.sfp.coco.lsj1536.60k",
