@@ -148,6 +148,10 @@ class DetectionTest(Test):
     evaluator: Literal["own", "hotcoco", "lvis"] = "own"  # lvis: the official packages, also for COCO; all agree
     max_detections: int = 300  # per image, over all classes; COCO's rules have a fixed limit per class
 
+    def __post_init__(self) -> None:
+        if self.max_detections < 1:
+            raise ConfigError(f"test.max_detections must be at least 1, got {self.max_detections}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionConfig(Config):

@@ -47,6 +47,11 @@ class Model:
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
 
+def _at_least(name: str, value: float, lowest: int) -> None:
+    if not value >= lowest:  # NaN neither
+        raise ConfigError(f"{name} must be at least {lowest}, got {value}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """How long, how fast, how precisely."""
@@ -76,6 +81,8 @@ class Schedule:
     def __post_init__(self) -> None:
         if min(self.iters, self.batch_size, self.images_per_device) < 1:
             raise ConfigError("schedule.iters, batch_size and images_per_device must be at least 1")
+        for name in ("lr", "momentum", "weight_decay", "clip_norm", "warmup_iters", "warmup_factor"):
+            _at_least(f"schedule.{name}", getattr(self, name), 0)
         if self.batch_size % self.images_per_device:
             raise ConfigError(
                 f"schedule.batch_size={self.batch_size} is not a multiple of "
@@ -141,6 +148,14 @@ class Config:
     folder: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        for name in ("checkpoint_every", "keep_checkpoints", "log_every"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("keep_every", "picture_every"):
+            _at_least(name, getattr(self, name), 0)
+        for name, value in (("data.workers", self.data.workers), ("data.max_images", self.data.max_images)):
+            _at_least(name, value, 0)
+        for name, value in (("test.every", self.test.every), ("test.pictures", self.test.pictures)):
+            _at_least(name, value, 0)
         if self.keep_best and not self.test.every:
             raise ConfigError(f"keep_best={self.keep_best!r} needs tests during training: set test.every")
 

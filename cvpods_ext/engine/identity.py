@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,13 @@ WITHOUT_EFFECT = (
     "test.pictures",
 )
 # Parts of the package that can: not command line, report and evaluation.
+_NOT_READ = ("outputs", "results", "results.json", "datasets", "__pycache__")
+_LARGEST_FILE = 1 << 20  # bytes; larger files beside net.py are taken for data or weights
 _CODE = ("config", "data", "engine", "modeling", "runtime", "structures", "tasks")
 
 
 def identity(experiment: Experiment, model: nn.Module, weights_sha256: str) -> dict[str, Any]:
-    """JSON values that differ whenever predictions may: weights, settings, sources, test annotations, and buffers.
+    """JSON values that differ whenever predictions may: weights, settings, sources, data, and buffers.
 
     `model` is the one under test with its weights. Pixels of the test images are taken for granted.
     """
@@ -46,6 +49,8 @@ def identity(experiment: Experiment, model: nn.Module, weights_sha256: str) -> d
         "weights_sha256": weights_sha256,
         "data_sha256": task.test_set_sha256(experiment),
         "sources_sha256": sources_sha256(experiment.folder),
+        "files_sha256": _files_sha256(experiment),
+        "modules_sha256": _modules_sha256(experiment.folder),
         "buffers_sha256": _buffers_sha256(model),
         "code_sha256": _code_sha256(),
         "settings": settings,
@@ -60,6 +65,31 @@ def _buffers_sha256(model: nn.Module) -> str:
         if name not in saved:
             digest.update(f"{name} {buffer.dtype} {tuple(buffer.shape)}".encode())
             digest.update(buffer.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _files_sha256(experiment: Experiment) -> str:
+    """Of small files in the experiment folder that net.py may read numbers from; sources are hashed by themselves."""
+    folder, digest = experiment.folder, hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        names = path.relative_to(folder).parts
+        if any(name.startswith((".", "previous-")) or name in _NOT_READ for name in names):
+            continue
+        if path.suffix in (".py", ".md") or path.is_relative_to(experiment.output) or not path.is_file():
+            continue
+        if path.stat().st_size <= _LARGEST_FILE:
+            digest.update(f"{'/'.join(names)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _modules_sha256(folder: Path) -> str:
+    """Of Python files beside the experiment folder that are loaded, such as a module that several folders share."""
+    own, beside = (str(folder), str(Path(cvpods_ext.__file__).parent)), tuple(map(str, folder.parents[:2]))
+    modules = [module for name, module in list(sys.modules.items()) if name != "__main__"]
+    digest = hashlib.sha256()
+    for file in sorted({getattr(module, "__file__", None) or "" for module in modules}):
+        if file.endswith(".py") and file.startswith(beside) and not file.startswith((*own, sys.prefix)):
+            digest.update(Path(file).read_bytes() if Path(file).is_file() else b"")
     return digest.hexdigest()
 
 

@@ -140,6 +140,17 @@ def _load_all(model: nn.Module, weights: Path, ema: bool) -> None:
             f"{weights} does not fit this experiment:\n{report.summary()}\n"
             "Test it in the folder that it was trained in; `pods_weights inspect FILE` shows what it holds"
         )
+    _require_finite(model, weights)
+
+
+def _require_finite(model: nn.Module, weights: Path) -> None:
+    """WeightsError if a parameter holds NaN or infinity, whose scores would be evaluated without a word."""
+    broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]
+    if broken:
+        raise WeightsError(
+            f"{weights}: {len(broken)} tensors hold values that are not finite, such as {broken[0]}. The run "
+            "that wrote them diverged, or the file is damaged: test an earlier checkpoint"
+        )
 
 
 def _set_others_aside(predictions: Predictions, made_with: Mapping[str, Any], earlier: Path) -> None:

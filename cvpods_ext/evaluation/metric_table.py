@@ -149,11 +149,16 @@ class MetricTable:
         return replace(self, families=(*known, *strange))
 
 
+_SHOWN = 20  # names in a message; all of them would fill the screen
+
+
 def nearest(name: str, known: Collection[str]) -> str:
     """The end of a message about a wrong name: the nearest of those that are known, and all of them."""
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}(known: {', '.join(known)})"
+    shown = [*known][:_SHOWN]
+    more = f", and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return f"{hint}(known: {', '.join(shown)}{more})"
 
 
 def _unknown_metric(name: str) -> Metric:

@@ -45,6 +45,7 @@ class Detection(Task):
     def check(self, experiment: Experiment) -> None:
         """The training set is sound and has its images; `training_batches` looks at the masks."""
         config = detection_config(experiment)
+        check_families(config.test.metrics, config.test.evaluator)
         detection_loader.load_checked(config.data, config.data.train, experiment.folder, masks=False)
         if not config.test.every:  # else `check_test` follows, and refuses
             try:

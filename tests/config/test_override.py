@@ -168,3 +168,20 @@ def test_a_value_and_a_part_of_it_contradict_each_other():
     with pytest.raises(ConfigError, match=r"data\.train is given as 'lvis_v1_train' and data\.train\.images as well"):
         apply_overrides(base, ["data.train=lvis_v1_train", "data.train.images=other"])
     assert apply_overrides(base, ["data.train.images=other", "data.train=lvis_v1_train"]).data.train == "lvis_v1_train"
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "schedule.lr=-1",
+        "log_every=0",
+        "checkpoint_every=0",
+        "keep_checkpoints=0",
+        "data.workers=-1",
+        "test.every=-5",
+        "test.max_detections=0",
+    ],
+)
+def test_numbers_that_no_run_can_use_are_refused(assignment):
+    with pytest.raises(ConfigError, match=rf"{assignment.partition('=')[0]} must be at least \d, got"):
+        apply_overrides(DetectionConfig(), [assignment])

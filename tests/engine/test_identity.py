@@ -1,5 +1,8 @@
 """What changed, and whether predictions on disk are used again."""
 
+import importlib
+import sys
+
 import pytest
 import torch
 from tiny_experiment import make_data, make_experiment
@@ -62,6 +65,30 @@ def test_weights_data_code_and_computed_buffers_count(experiment, monkeypatch):
     assert of(experiment)["code_sha256"] == "other code"
 
 
+def test_small_files_beside_net_py_count_but_not_what_runs_write(experiment):
+    before = of(experiment)
+    (experiment.folder / "results.json").write_text("{}")
+    (experiment.output / "metrics.jsonl").parent.mkdir(parents=True, exist_ok=True)
+    (experiment.output / "metrics.jsonl").write_text("{}")
+    assert of(experiment) == before
+    (experiment.folder / "numbers.json").write_text("[1.0]")
+    first = of(experiment)
+    assert first != before
+    (experiment.folder / "numbers.json").write_text("[50.0]")
+    assert of(experiment) != first
+
+
+def test_modules_that_net_py_imports_from_outside_its_folder_count(experiment, tmp_path, monkeypatch):
+    helper = tmp_path / "a_module_beside_the_experiment.py"
+    helper.write_text("TAU = 1.0")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module(helper.stem)
+    before = of(experiment)
+    helper.write_text("TAU = 2.0")
+    assert of(experiment) != before
+    monkeypatch.delitem(sys.modules, helper.stem)
+
+
 def write_weights(experiment, seed, **more):
     torch.manual_seed(seed)
     state = {**experiment.build_model().state_dict(), **more}
@@ -101,3 +128,11 @@ def test_earlier_predictions_stay_until_all_new_ones_are_written(experiment, mon
         infer.infer(CPU, experiment, other, infer.test_settings(experiment, other))
     assert len(shard_files(folder.with_name(f"previous-{folder.name}"))) == 1
     assert not shard_files(folder)
+
+
+def test_weights_that_are_not_finite_are_not_tested(experiment):
+    state = experiment.build_model().state_dict()
+    name = next(name for name, value in state.items() if value.is_floating_point() and name.endswith("weight"))
+    weights = write_weights(experiment, seed=0, **{name: torch.full_like(state[name], float("nan"))})
+    with pytest.raises(WeightsError, match=f"not finite, such as {name}"):
+        infer.infer(CPU, experiment, weights, infer.test_settings(experiment, weights))

@@ -87,6 +87,11 @@ class ImageColumns:
         return self._lists[key].read()
 
     @property
+    def broken_lists(self) -> dict[str, str]:
+        """Which list of category ids is not one in some image, and the first such value."""
+        return {key: ids.broken for key, ids in self._lists.items() if ids.broken}
+
+    @property
     def federated(self) -> bool:
         """Whether any image lists verified absences, the mark of an LVIS-style file."""
         return self._lists["neg_category_ids"].present
@@ -118,12 +123,15 @@ class _IdLists:
 
     def __init__(self) -> None:
         self.present = False
+        self.broken = ""  # the first value that is no list of ids
         self._values, self._lengths = array("q"), array("i")
 
     def append(self, ids: Any) -> None:
         self.present |= ids is not None
-        numbers = map(policy.whole_number, ids) if isinstance(ids, list) else ()
+        numbers = [policy.whole_number(one) for one in ids] if isinstance(ids, list) else []
         sound = [number for number in numbers if number is not None]
+        if len(sound) < len(numbers) or not isinstance(ids, list | None):
+            self.broken = self.broken or ascii(ids)[:80]
         self._values.extend(sound)
         self._lengths.append(len(sound))
 

@@ -183,7 +183,12 @@ def write_dropped(path: Path, columns: Mapping[str, np.ndarray], checked: Checke
 
 
 def require(path: Path, images: ImageColumns, categories: tuple[Category, ...]) -> None:
-    """DataError unless there is at least one image and one category."""
+    """DataError unless there are an image and a category, and the federated lists of the images are lists of ids."""
+    for key, value in images.broken_lists.items():
+        raise DataError(
+            f"{path}: {key} of an image must be a list of category ids, got {value}. Which classes are verified absent "
+            "decides what counts as a false positive, so it is not guessed"
+        )
     if not categories:
         raise DataError(f"{path} has no 'categories'; is it a detection result instead of an annotation file?")
     if len(images.ids) == 0:

@@ -383,3 +383,11 @@ def test_a_position_past_the_end_is_an_index_error(tmp_path):
     for position in (-1, 1):
         with pytest.raises(IndexError):
             loaded.instances(position)
+
+
+@pytest.mark.parametrize("value", ["1", 1, [None], ["a"], [2**65], {"1": 1}])
+@pytest.mark.parametrize("key", ["neg_category_ids", "not_exhaustive_category_ids"])
+def test_a_federated_list_that_is_none_is_refused(tmp_path, key, value):
+    path = write_json(tmp_path / "a.json", [image(1, **{key: value})], [annotation(1, 1, 1)], categories(1))
+    with pytest.raises(DataError, match=f"{key} of an image must be a list of category ids, got"):
+        load(path)
