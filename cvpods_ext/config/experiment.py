@@ -20,6 +20,8 @@ from cvpods_ext.config.override import apply_overrides, override
 from cvpods_ext.config.schema import Config
 from cvpods_ext.errors import ConfigError
 
+PACKAGE_PREFIX = "pods_experiment_"  # of the names under which the files of experiment folders are imported
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -94,7 +96,7 @@ def load_experiment(folder: str | Path = ".", overrides: Sequence[str] = (), smo
 
 def _load(folder: Path, module: str) -> types.ModuleType:
     """Import `<folder>/<module>.py` as a member of the folder's private package."""
-    package = "pods_experiment_" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    package = PACKAGE_PREFIX + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     if package not in sys.modules:
         parent = types.ModuleType(package, f"The experiment in {folder}")
         parent.__path__ = [str(folder)]

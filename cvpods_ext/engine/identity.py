@@ -14,7 +14,7 @@ from torch import nn
 
 import cvpods_ext
 from cvpods_ext.config import flatten
-from cvpods_ext.config.experiment import Experiment, sources_sha256
+from cvpods_ext.config.experiment import PACKAGE_PREFIX, Experiment, sources_sha256
 from cvpods_ext.tasks.task import find
 
 # Settings that cannot change a prediction. A task adds those of its evaluation; every other one counts.
@@ -85,7 +85,8 @@ def _files_sha256(experiment: Experiment) -> str:
 def _modules_sha256(folder: Path) -> str:
     """Of Python files beside the experiment folder that are loaded, such as a module that several folders share."""
     own, beside = (str(folder), str(Path(cvpods_ext.__file__).parent)), tuple(map(str, folder.parents[:2]))
-    modules = [module for name, module in list(sys.modules.items()) if name != "__main__"]
+    skipped = ("__main__", PACKAGE_PREFIX)  # the command itself, and sources of other experiments
+    modules = [module for name, module in list(sys.modules.items()) if not name.startswith(skipped)]
     digest = hashlib.sha256()
     for file in sorted({getattr(module, "__file__", None) or "" for module in modules}):
         if file.endswith(".py") and file.startswith(beside) and not file.startswith((*own, sys.prefix)):

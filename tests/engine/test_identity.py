@@ -82,11 +82,12 @@ def test_modules_that_net_py_imports_from_outside_its_folder_count(experiment, t
     helper = tmp_path / "a_module_beside_the_experiment.py"
     helper.write_text("TAU = 1.0")
     monkeypatch.syspath_prepend(str(tmp_path))
-    importlib.import_module(helper.stem)
+    module = importlib.import_module(helper.stem)
+    sys.modules.pop(helper.stem)
+    monkeypatch.setitem(sys.modules, helper.stem, module)
     before = of(experiment)
     helper.write_text("TAU = 2.0")
     assert of(experiment) != before
-    monkeypatch.delitem(sys.modules, helper.stem)
 
 
 def write_weights(experiment, seed, **more):
