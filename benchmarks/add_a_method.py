@@ -93,7 +93,7 @@ def main() -> int:
     said = f"{minutes:.1f} minutes in all:"
     if options.steps:
         said = (
-            f"With `--steps {options.steps} --write`, on 60 pictures: the form of the output, nothing about the method. The\n"
+            f"With `--steps {options.steps} --write`, on 60 pictures: the form of the output, nothing about it. The\n"
             "table before the intervals is left out, since it names every setting that `--steps` changed:"
         )
     block = f"{BEGIN}\n{said}\n\n```\n{text}\n```\n{END}"
