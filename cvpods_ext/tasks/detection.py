@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.config.experiment import Experiment
 from cvpods_ext.data import detection_loader, doctor
-from cvpods_ext.data.catalog import categories, resolve
+from cvpods_ext.data.catalog import categories, load, resolve
 from cvpods_ext.data.doctor import Finding
 from cvpods_ext.data.loader import InferenceBatches
 from cvpods_ext.data.num_shots import frequency_groups
@@ -96,6 +96,10 @@ class Detection(Task):
                 "without (faster_rcnn_fpn, cascade_rcnn_fpn), or train on a file with masks"
             )
         return detection_loader.batches_of(annotations, config, start_iteration, rank, world_size, skipped_file)
+
+    def training_set_sha256(self, experiment: Experiment) -> str:
+        """Of the annotation files; of a known content it is remembered, so that nothing is read."""
+        return load(experiment.config.data.train, experiment.folder).sha256
 
     def test_set(self, experiment: Experiment) -> str:
         """The name of a known data set, the stem of the annotation file of one's own."""

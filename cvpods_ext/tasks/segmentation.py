@@ -69,6 +69,10 @@ class Segmentation(Task):
         order = loader.batch_order(config, sampler, None, start_iteration, rank, world_size)
         return loader.training_batches(samples, order, data.workers, skipped_file)
 
+    def training_set_sha256(self, experiment: Experiment) -> str:
+        """Of all label maps and the class names; every map is read."""
+        return segmentation.sha256_of_labels(load_checked(experiment, segmentation_config(experiment).data.train))
+
     def test_set(self, experiment: Experiment) -> str:
         """The name of a known data set, that of the image folder of one's own."""
         test = segmentation_config(experiment).data.test

@@ -137,6 +137,10 @@ class Task(ABC):
         Images that cannot be read are replaced by others and listed in `skipped_file`.
         """
 
+    def training_set_sha256(self, experiment: Experiment) -> str:
+        """Digest of the annotations that a run is trained on; "" where a task has none, which is not compared."""
+        return ""
+
     @abstractmethod
     def test_set(self, experiment: Experiment) -> str:
         """Name of the test set, under which predictions and results are kept."""

@@ -88,3 +88,9 @@ def test_a_test_set_that_cannot_be_tested_is_told_before_training(experiment, tm
     TASK.check(Experiment(tmp_path, override(sound.config, data=dict(test=val))))
     assert "what is trained now cannot be tested" in caplog.text
     assert "id 3 is 'class 3' in training and 'another' here" in caplog.text
+
+
+def test_what_a_run_is_trained_on_has_a_digest_of_its_content(experiment):
+    digest = TASK.training_set_sha256(experiment(SQUARE, SQUARE))
+    assert digest == TASK.training_set_sha256(experiment(SQUARE, SQUARE))
+    assert digest != TASK.training_set_sha256(experiment(SQUARE, None))

@@ -237,6 +237,13 @@ def _with_test(experiment, root):
     return dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, data=data))
 
 
+def test_what_a_run_is_trained_on_has_a_digest_of_its_own(experiment):
+    loaded = load_experiment(experiment)
+    digest = TASK.training_set_sha256(loaded)
+    assert digest == TASK.training_set_sha256(loaded)
+    assert digest != TASK.test_set_sha256(loaded)
+
+
 def test_a_step_dump_holds_label_maps():
     target = LabelMap(torch.zeros((2, 3), dtype=torch.uint8), 4, (2, 3), (2, 3))
     again = TASK.unpack_target(TASK.pack_target(target))

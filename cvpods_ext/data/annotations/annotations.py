@@ -118,6 +118,11 @@ class Annotations:
         return self._metadata["facts"]
 
     @property
+    def sha256(self) -> str:
+        """Digest of the annotation files' content; those of several files count in their order. Images are not read."""
+        return self.facts["sha256"]
+
+    @property
     def dropped(self) -> dict[str, int]:
         """How many annotations are not trained on, by reason."""
         return self.facts["dropped" if self.masks else "dropped_of_boxes"]

@@ -1,3 +1,4 @@
+import hashlib
 import pickle
 
 import numpy as np
@@ -85,3 +86,12 @@ def test_a_name_given_twice_in_a_file_is_refused(tmp_path):
 def test_no_file_at_all_is_a_mistake_in_the_config(tmp_path):
     with pytest.raises(ConfigError, match="empty tuple"):
         catalog.load((), tmp_path)
+
+
+def test_the_digest_changes_with_the_content_of_any_file(tmp_path):
+    parts = [write(tmp_path, name, [annotation(1, number, 1)], named(apple=1)) for number, name in ((1, "a"), (2, "c"))]
+    alone, both = catalog.load(parts[0], tmp_path).sha256, catalog.load(tuple(parts), tmp_path).sha256
+    assert alone == hashlib.sha256((tmp_path / "a" / "a.json").read_bytes()).hexdigest()
+    assert len({alone, both, catalog.load(tuple(parts[::-1]), tmp_path).sha256}) == 3
+    write_json(tmp_path / "c" / "c.json", [image(1), image(2)], [annotation(1, 2, 1, iscrowd=1)], named(apple=1))
+    assert catalog.load(tuple(parts), tmp_path).sha256 != both
