@@ -11,6 +11,7 @@ from cvpods_ext.evaluation.detection.coco_json import import_json
 
 def write_case(folder: Path, annotations: dict, detections: list[dict]) -> tuple[Path, Path]:
     """Write the annotation json and the detections as shards; returns (json path, shard folder)."""
+    folder.mkdir(exist_ok=True)
     path = folder / "annotations.json"
     path.write_text(json.dumps(annotations))
     results = folder / "results.json"

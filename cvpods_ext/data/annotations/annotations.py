@@ -24,6 +24,7 @@ from cvpods_ext.data.category_tables import Category
 from cvpods_ext.data.paths import DatasetPaths
 from cvpods_ext.errors import DataError
 
+_PROBLEMS = ("reference", "box_problem", "mask_problem")
 logger = logging.getLogger(__name__)
 
 
@@ -64,10 +65,11 @@ class AnnotationIndex:
 
 @dataclass(frozen=True)
 class EveryAnnotation:
-    """All annotations of known images and categories, those that training leaves out included, grouped by image.
+    """All annotations of known images, those that training leaves out included, grouped by image.
 
-    image (A,) int64 positions, label (A,) int32, boxes (A, 4) float64 XYWH, areas (A,) float64, crowd and ignore (A,)
-    bool; box_problem and mask_problem (A,) uint8, members of `policy.Box` and `policy.Mask`.
+    image (A,) int64 positions, label (A,) int32, -1 where the category is unknown, boxes (A, 4) float64 XYWH, areas
+    (A,) float64, crowd and ignore (A,) bool; reference, box_problem and mask_problem (A,) uint8, members of
+    `policy.Reference`, `policy.Box` and `policy.Mask`.
     """
 
     image: np.ndarray
@@ -76,6 +78,7 @@ class EveryAnnotation:
     areas: np.ndarray
     crowd: np.ndarray
     ignore: np.ndarray
+    reference: np.ndarray
     box_problem: np.ndarray
     mask_problem: np.ndarray
 
@@ -187,6 +190,7 @@ class Annotations:
             areas=self._values("area"),
             crowd=self._values("crowd").astype(bool),
             ignore=self._values("ignore").astype(bool),
+            reference=self._values("reference"),
             box_problem=self._values("box_problem"),
             mask_problem=self._values("mask_problem"),
         )
@@ -205,14 +209,14 @@ class Annotations:
     @cached_property
     def _some_unusable(self) -> bool:
         """Whether the cache holds annotations that are not trained on; most files have none."""
-        return sum(self.dropped.values()) > sum(self.facts["unrelated"].values())
+        return bool(self.dropped)
 
     @property
     def _all_usable(self) -> np.ndarray:
-        return self._usable(self._values("box_problem"), self._values("mask_problem"))
+        return self._usable(*map(self._values, _PROBLEMS))
 
-    def _usable(self, box_problem: np.ndarray, mask_problem: np.ndarray) -> np.ndarray:
-        usable = box_problem == 0
+    def _usable(self, reference: np.ndarray, box_problem: np.ndarray, mask_problem: np.ndarray) -> np.ndarray:
+        usable = (reference == 0) & (box_problem == 0)
         return usable & (mask_problem == 0) if self.masks and self.facts["has_masks"] else usable
 
     def _row(self, position: int) -> tuple[pa.RecordBatch, int]:
@@ -261,7 +265,7 @@ class Annotations:
         batch, row = self._row(position)
         rows = None
         if self._some_unusable:
-            usable = self._usable(self._list("box_problem", position), self._list("mask_problem", position))
+            usable = self._usable(*(self._list(name, position) for name in _PROBLEMS))
             rows = None if usable.all() else np.flatnonzero(usable)
         boxes = _slice(batch.column("box"), row).flatten().to_numpy().reshape(-1, 4).copy()
         boxes[:, 2:] += boxes[:, :2]

@@ -28,7 +28,7 @@ from cvpods_ext.errors import DataError
 from cvpods_ext.runtime.files import atomic_path, sha256_of, write_json, writing
 from cvpods_ext.runtime.progress import progress_bar
 
-FORMAT = 3  # of the Arrow file; raise it when its schema, a check or `policy` changes
+FORMAT = 4  # of the Arrow file; raise it when its schema, a check or `policy` changes
 _ROOM = "Make room (parsing needs about as much as the json), or set PODS_CACHE to a folder that has it"
 logger = logging.getLogger(__name__)
 

@@ -62,7 +62,7 @@ class Checked:
         return found
 
     def unrelated(self) -> dict[str, int]:
-        """How many annotations belong to nothing, by reason."""
+        """How many annotations are left out or exempt whatever their box and mask are, by reason."""
         return _counts(self.reference, policy.REFERENCE_WORDS)
 
     def dropped(self, masks: bool) -> dict[str, int]:
@@ -81,8 +81,9 @@ def check(columns: Mapping[str, np.ndarray], images: ImageColumns, category_ids:
     image = lookup(np.asarray(images.ids, np.int64), columns["image_id"])
     label = lookup(category_ids, columns["category_id"])
     reference = np.array(columns["reference"])
-    _mark(reference, Reference.NO_IMAGE, image < 0)
+    reference[(image < 0) & (reference != Reference.UNREADABLE)] = Reference.NO_IMAGE
     _mark(reference, Reference.NO_CATEGORY, label < 0)
+    image[reference == Reference.UNREADABLE] = label[reference == Reference.NO_CATEGORY] = -1  # -1 may be an id
     if len(images.ids):
         sides = np.stack([np.asarray(side, np.float64) for side in (images.widths, images.heights)], axis=1)[image]
     else:

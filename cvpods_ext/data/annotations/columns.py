@@ -84,15 +84,16 @@ class AnnotationColumns:
         image_id, category_id = self._whole(annotation.get("image_id")), self._whole(annotation.get("category_id"))
         crowd, ignore = self._flag(annotation.get("iscrowd", 0)), self._flag(annotation.get("ignore", 0))
         reference = Reference.SOUND
-        if image_id is None or category_id is None:
-            image_id = category_id = -1
+        if image_id is None:
             reference = Reference.UNREADABLE
+        elif category_id is None:
+            reference = Reference.NO_CATEGORY
         elif crowd is None or ignore is None:
             reference = Reference.BAD_FLAG
         identity = self._whole(annotation.get("id"))
         files["id"].append(-1 if identity is None else identity)
-        files["image_id"].append(image_id)
-        files["category_id"].append(category_id)
+        files["image_id"].append(-1 if image_id is None else image_id)
+        files["category_id"].append(-1 if category_id is None else category_id)
         files["reference"].append(reference)
         files["crowd"].append(1 if crowd else 0)
         files["ignore"].append(1 if ignore else 0)

@@ -1,7 +1,7 @@
 """From the checked columns of a json to one Arrow IPC file, sorted by image.
 
-Every annotation of a known image and category is kept, with what is wrong with it, since evaluation counts objects
-that training leaves out.
+Every annotation of a known image is kept, with what is wrong with it, since evaluation counts or exempts objects that
+training leaves out.
 
 Shapes: N = images, M = annotations in the json, K = annotations kept.
 """
@@ -43,10 +43,11 @@ def schema(coordinates: pa.DataType) -> pa.Schema:
             ("not_exhaustive_labels", pa.list_(pa.int32())),
             ("annotation_id", pa.list_(pa.int64())),
             ("box", pa.list_(pa.list_(pa.float64(), 4))),  # XYWH
-            ("label", pa.list_(pa.int32())),
+            ("label", pa.list_(pa.int32())),  # -1 for an unknown category
             ("area", pa.list_(pa.float64())),
             ("crowd", pa.list_(pa.uint8())),
             ("ignore", pa.list_(pa.uint8())),
+            ("reference", pa.list_(pa.uint8())),  # policy.Reference
             ("box_problem", pa.list_(pa.uint8())),  # policy.Box
             ("mask_problem", pa.list_(pa.uint8())),  # policy.Mask
             ("polygons", pa.list_(pa.list_(pa.list_(coordinates)))),  # x, y, x, y, ...
@@ -64,7 +65,7 @@ def write(
     facts: Mapping[str, Any],
 ) -> None:
     """Write one row per image in json order, its annotations in json order; `facts` go into the schema metadata."""
-    kept = np.flatnonzero(checked.reference == 0)
+    kept = np.flatnonzero(checked.image >= 0)
     kept = kept[np.argsort(checked.image[kept], kind="stable")]
     first_of_image = ragged.starts_of(np.bincount(checked.image[kept], minlength=len(images.ids)))
     gather = _Gather(columns, checked, images)
@@ -120,6 +121,7 @@ class _Gather:
             pa.array(checked.label[rows].astype(np.int32)),
             pa.array(checked.areas[rows]),
             *(pa.array(columns[name][rows]) for name in ("crowd", "ignore")),
+            pa.array(checked.reference[rows]),
             pa.array(checked.box_problem[rows]),
             pa.array(checked.mask_problem[rows]),
             self._polygons(rows, has_mask),

@@ -5,7 +5,8 @@ Nothing else is converted. Numbers beyond the limits below count as damage, befo
 
 | found in an annotation                         | boxes trained | masks trained | boxes evaluated | masks evaluated |
 |------------------------------------------------|---------------|---------------|-----------------|-----------------|
-| unknown image or category, ids that are none   | left out      | left out      | left out        | left out        |
+| unknown image, an id of it that is none        | left out      | left out      | left out        | left out        |
+| unknown category; a flag neither 0 nor 1       | left out      | left out      | exempt          | exempt          |
 | no box, but a mask                             | derived       | derived       | derived         | counts          |
 | no area, or one that is no number >= 0         | derived       | derived       | derived         | derived         |
 | a box of width or height 0, or off its image   | left out      | left out      | counts          | counts          |
@@ -13,9 +14,10 @@ Nothing else is converted. Numbers beyond the limits below count as damage, befo
 | unusable mask, or none while others have one   | counts        | left out      | counts          | exempt          |
 
 "Counts" where training leaves out is the rule of the official evaluators. "Exempt" is not held against the detector:
-the object is not missed, and detections of its category on its image that match nothing else are not false positives.
-What is left out or exempt is counted by reason. A file without any mask is a data set of boxes: `NO_MASK` then costs
-nothing, and evaluating masks on it is refused.
+the object is not missed, and detections that match nothing but it are not false positives. Those are the detections on
+it, or where the box or mask that would tell is unusable, all on its image; of its category, or of every one where that
+is unknown. What is left out or exempt is counted by reason. A file without any mask is a data set of boxes: `NO_MASK`
+then costs nothing, and evaluating masks on it is refused.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ _FLAGS = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.
 
 
 class Reference(IntEnum):
-    """Why an annotation belongs to nothing."""
+    """Why an annotation belongs to no image, to no category, or is nobody knows what kind of object."""
 
     SOUND = 0
     UNREADABLE = 1
@@ -73,9 +75,9 @@ class Mask(IntEnum):
 
 REFERENCE_WORDS = (
     "",
-    "not an object with whole-number image_id and category_id",
+    "not an object with a whole-number image_id",
     "image_id is not in images",
-    "category_id is not in categories",
+    "category_id is not in categories, or no whole number",
     "iscrowd or ignore is neither 0 nor 1",
 )
 BOX_WORDS = (
@@ -96,6 +98,7 @@ MASK_WORDS = (
     "polygon lies outside its image",
     "polygons with an outline of more than 4,000,000 pixels",
 )
+OF_NO_IMAGE = (Reference.UNREADABLE, Reference.NO_IMAGE)
 EVALUATED_BOXES = (Box.SOUND, Box.EMPTY, Box.OUTSIDE)  # as the official evaluators count them
 EVALUATED_MASKS = (Mask.SOUND, Mask.OUTSIDE)
 

@@ -16,8 +16,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from cvpods_ext.data.annotations import cache
 from cvpods_ext.data.annotations.annotations import Annotations, EveryAnnotation, read_cached
-from cvpods_ext.data.annotations.policy import BOX_WORDS, EVALUATED_BOXES, EVALUATED_MASKS, MASK_WORDS
+from cvpods_ext.data.annotations.policy import (
+    BOX_WORDS,
+    EVALUATED_BOXES,
+    EVALUATED_MASKS,
+    MASK_WORDS,
+    OF_NO_IMAGE,
+    REFERENCE_WORDS,
+)
 from cvpods_ext.data.category_tables import Category
 from cvpods_ext.data.paths import DatasetPaths
 from cvpods_ext.data.statistics import FrequencyGroups, groups_by_count
@@ -60,6 +68,11 @@ class GroundTruth:
     negatives: np.ndarray
     not_exhaustive: np.ndarray
     notes: dict[str, Any]
+
+    @property
+    def content(self) -> str:
+        """What tells these annotations from others: the json and the rules by which it was read."""
+        return f"{self.sha256}-{cache.FORMAT}"
 
     @property
     def num_categories(self) -> int:
@@ -133,10 +146,12 @@ def load(path: Path, masks: bool, frequency: FrequencyGroups | None = None) -> G
         negatives = np.arange(num_pairs)
     table = annotation_masks.drawn(found) if masks else None
     measured = [] if table is None else [table.column(name).to_numpy() for name in annotation_masks.COLUMNS]
+    sound = every.reference == 0
     own_counts = np.bincount(
-        np.unique(every.image * found.num_classes + every.label) % found.num_classes, minlength=found.num_classes
+        np.unique((every.image * found.num_classes + every.label)[sound]) % found.num_classes,
+        minlength=found.num_classes,
     )
-    return GroundTruth(
+    gt = GroundTruth(
         path=path,
         sha256=found.facts["sha256"],
         federated=federated,
@@ -160,6 +175,30 @@ def load(path: Path, masks: bool, frequency: FrequencyGroups | None = None) -> G
         not_exhaustive=not_exhaustive,
         notes=notes,
     )
+    return gt if sound.all() else _exempt(gt, ~sound)
+
+
+def _exempt(gt: GroundTruth, doubtful: np.ndarray) -> GroundTruth:
+    """Objects of which a flag or the category is unknown, where `doubtful` (A,) bool, count neither way.
+
+    For that COCO has crowds and LVIS the flag `ignore`. An unknown category (-1) may be any: its object then lies in
+    every category whose detections are judged on its image.
+    """
+    gt = replace(gt, crowd=gt.crowd | doubtful, ignore=gt.ignore | doubtful)
+    known, unknown = np.flatnonzero(gt.categories >= 0), np.flatnonzero(gt.categories < 0)
+    if not len(unknown):
+        return gt
+    size = gt.num_categories
+    if gt.federated:
+        judged = gt.take(known).verified
+        first, last = (np.searchsorted(judged, (gt.images[unknown] + k) * size) for k in (0, 1))
+        chosen = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
+        copies, categories = np.repeat(unknown, last - first), judged[chosen] % size
+    else:
+        copies, categories = np.repeat(unknown, size), np.tile(np.arange(size), len(unknown))
+    return replace(
+        gt.take(np.concatenate((known, copies))), categories=np.concatenate((gt.categories[known], categories))
+    )
 
 
 def _keys(found: Annotations, place: np.ndarray, name: str) -> np.ndarray:
@@ -174,9 +213,11 @@ def _notes(found: Annotations, every: EveryAnnotation, masks: bool) -> dict[str,
     if masks:
         unusable["masks_not_evaluated"] = _count(every.mask_problem, MASK_WORDS, EVALUATED_MASKS)
     facts = found.facts
+    of_no_image = {REFERENCE_WORDS[reason] for reason in OF_NO_IMAGE}
     notes = {
         "images_left_out": facts["images_dropped"],
-        "annotations_left_out": facts["unrelated"],
+        "annotations_left_out": {word: n for word, n in facts["unrelated"].items() if word in of_no_image},
+        "annotations_not_evaluated": {word: n for word, n in facts["unrelated"].items() if word not in of_no_image},
         **unusable,
         "read_otherwise": facts["noted"],
     }
@@ -199,6 +240,7 @@ def tell(gt: GroundTruth) -> None:
     meaning = {
         "images_left_out": "image(s) left out",
         "annotations_left_out": "annotation(s) left out",
+        "annotations_not_evaluated": "object(s) that count neither way",
         "boxes_not_evaluated": "object(s) that count neither way for boxes",
         "masks_not_evaluated": "object(s) that count neither way for masks",
     }

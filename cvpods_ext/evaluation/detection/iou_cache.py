@@ -72,4 +72,4 @@ def shifted(candidates: Candidates, rows_before: int) -> Candidates:
 
 def _fingerprint(shard: Path, gt: GroundTruth) -> str:
     state = shard.stat()
-    return json.dumps([FORMAT, gt.sha256, shard.name, state.st_size, state.st_mtime_ns])
+    return json.dumps([FORMAT, gt.content, shard.name, state.st_size, state.st_mtime_ns])

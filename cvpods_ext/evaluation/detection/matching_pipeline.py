@@ -110,7 +110,7 @@ def _kept_rows(files: Sequence[Path], before: np.ndarray, limit: Limit) -> list[
 def _fingerprint(gt: GroundTruth, folder: Path) -> str:
     """Changes when the annotations, the frequency groups' file or any shard does."""
     shards = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in shard_files(folder)]
-    return json.dumps([FORMAT, gt.sha256, shards])
+    return json.dumps([FORMAT, gt.content, shards])
 
 
 def _write(path: Path, evaluated: Evaluated, objects: Objects, fingerprint: str) -> None:

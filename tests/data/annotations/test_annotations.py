@@ -111,9 +111,9 @@ def test_labels_follow_sorted_ids_and_annotations_may_come_before_what_they_name
 
 NAN, INFINITE = float("nan"), float("inf")
 BROKEN = {
-    "not an object with whole-number": [[], "text", {"id": 1}, annotation(1, "a", 3), annotation(1, 1, 3.5)],
+    "not an object with a whole-number": [[], "text", {"id": 1}, annotation(1, "a", 3)],
     "image_id is not in images": [annotation(1, 99, 3)],
-    "category_id is not in categories": [annotation(1, 1, 4)],
+    "category_id is not in categories": [annotation(1, 1, 4), annotation(1, 1, 3.5), annotation(1, 1, "hat")],
     "iscrowd or ignore is neither": [annotation(1, 1, 3, iscrowd="no"), annotation(1, 1, 3, ignore=[0])],
     "box is missing": [
         annotation(1, 1, 3, bbox=None, segmentation=None),

@@ -245,6 +245,55 @@ def test_an_object_without_a_usable_box_costs_a_perfect_detector_nothing(box, pr
     assert sum(result.settings[note].values()) == 1
 
 
+DOUBTFUL = {
+    "a crowd or not": {"iscrowd": "perhaps"},
+    "ignored or not": {"ignore": 7},
+    "a category that is not listed": {"category_id": 99},
+    "a category that is text": {"category_id": "hat"},
+    "no category": {"category_id": None},
+    "no category and no box": {"category_id": 99, "bbox": [1, 1, 5, -5]},
+    "no category and no mask": {"category_id": 99, "segmentation": [[1, 1, 2, 2]]},
+    "two things at once": {"category_id": 99, "iscrowd": []},
+}
+
+
+@pytest.mark.parametrize("evaluator", ["own", "hotcoco", "lvis"])
+@pytest.mark.parametrize("protocol", ["coco", "lvis"])
+@pytest.mark.parametrize("kind", DOUBTFUL)
+def test_an_object_of_unknown_kind_counts_neither_way(kind, protocol, evaluator, tmp_path, caplog):
+    annotations = squares(protocol)
+    detections = perfect(annotations)
+    annotations["annotations"][0].update(DOUBTFUL[kind])
+    case = write_case(tmp_path, annotations, detections)
+    result = evaluate(*case, evaluator=evaluator)
+    assert result["bbox"]["AP"] == pytest.approx(100.0)
+    assert result["segm"]["AP"] == pytest.approx(100.0)
+    [(reason, count)] = result.settings["annotations_not_evaluated"].items()
+    assert count == 1
+    assert f"1 object(s) that count neither way: {reason}" in caplog.text
+    # It is not missed either.
+    without = [one for one in detections if (one["image_id"], one["category_id"]) != (5, 1)]
+    missed = evaluate(*write_case(tmp_path / "missed", annotations, without), evaluator=evaluator)
+    assert missed["segm"]["AP"] == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize("evaluator", ["own", "hotcoco", "lvis"])
+@pytest.mark.parametrize("protocol", ["coco", "lvis"])
+@pytest.mark.parametrize("kind", ["a crowd or not", "ignored or not", "no category"])
+def test_a_false_positive_elsewhere_on_the_image_of_an_object_of_unknown_kind_counts(
+    kind, protocol, evaluator, tmp_path
+):
+    annotations = squares(protocol)
+    first = annotations["annotations"][0]
+    away = {"image_id": 5, "category_id": 2, "score": 0.95, "bbox": [80, 2, 30, 30]}
+    away["segmentation"] = box_mask(120, 120, away["bbox"])
+    detections = [*perfect(annotations), away]
+    first.update(DOUBTFUL[kind])
+    result = evaluate(*write_case(tmp_path, annotations, detections), evaluator=evaluator)
+    assert result["segm"]["AP"] < 90
+    assert result["bbox"]["AP"] < 90
+
+
 def test_an_area_that_is_no_number_is_derived_and_counted(tmp_path):
     annotations = squares("coco")
     detections = perfect(annotations)
