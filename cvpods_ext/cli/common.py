@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cvpods_ext.errors import UserError
-from cvpods_ext.runtime.files import writing
+from cvpods_ext.runtime.files import for_the_user
+from cvpods_ext.runtime.text import WIDEST, show_error
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -34,13 +38,25 @@ def add_run_flags(flags: argparse.ArgumentParser) -> None:
 
 
 def guarded(prog: str, body: Callable[[], None]) -> None:
-    """Run a command; a UserError or a full disk becomes one message and exit status 2, Ctrl-C status 130."""
+    """Run a command; what the user can mend becomes one message and exit status 2, Ctrl-C status 130.
+
+    That is a UserError, a full disk, and a file or folder that the system refuses.
+    """
     try:
-        with writing(Path.cwd() / "its files"):  # wherever none of the writers noticed
-            body()
-    except UserError as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        sys.exit(2)
+        body()
     except KeyboardInterrupt as stop:
-        print(f"{prog}: {stop or 'interrupted'}", file=sys.stderr)
+        show_error(f"{prog}: {stop or 'interrupted'}")
         sys.exit(130)
+    except Exception as error:
+        told = for_the_user(error)
+        if told is None:
+            raise
+        show_error(f"{prog}: {told}")
+        sys.exit(2)
+
+
+def output_console(piped: int = WIDEST) -> Console:
+    """Where a command shows text and tables: as wide as the terminal or COLUMNS; in a pipe `piped` characters."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=piped)

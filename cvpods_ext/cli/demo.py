@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cvpods_ext.cli import mini_runs
 from cvpods_ext.cli.common import guarded, parser
+from cvpods_ext.runtime.outputs import check_output_folder
 
 EXAMPLES = """\
   pods_demo                                   one seed, about ten minutes on two CPU cores
@@ -29,6 +30,7 @@ def main() -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
+    check_output_folder("--keep", arguments.keep)
     mini = mini_runs.mini_folder()
     folders = [mini / name for name in (mini_runs.TRUNK, *METHODS)]
     kept = mini_runs.below(arguments.keep) if arguments.keep else None

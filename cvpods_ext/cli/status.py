@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from pathlib import Path
 
-from cvpods_ext.cli.common import guarded, parser
+from cvpods_ext.cli.common import guarded, output_console, parser
 
 EXAMPLES = """\
   pods_status                                 runs below the current folder
@@ -26,16 +25,17 @@ def main() -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from cvpods_ext.report.status import RunStatus, find_runs
+    from cvpods_ext.runtime.words import printable
 
     def row(run: RunStatus) -> list[str]:
         record = run.record
         waiting = record.get("data_time", 0.0) / record["time"] if record.get("time") else None
         return [
-            os.path.relpath(run.folder),
+            escape(printable(os.path.relpath(run.folder))),
             run.state,
             f"{run.iteration:,} / {run.total:,} ({run.iteration / max(run.total, 1):.0%})",
             "-" if run.eta is None else _duration(run.eta),
@@ -45,9 +45,11 @@ def _run(arguments: argparse.Namespace) -> None:
             f"{_duration(run.age)} ago",
         ]
 
-    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console = output_console(piped=200)
     while True:
-        table = Table("run", "state", box=None)
+        table = Table(box=None)
+        table.add_column("run", overflow="fold")
+        table.add_column("state")
         for heading in ("iterations", "left", "loss", "step", "waits for data", "last record"):
             table.add_column(heading, justify="right")
         for folder in arguments.folders or [Path()]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ EXAMPLES = """\
   pods_test test.evaluator=lvis               evaluate with the official (slow) evaluator
   pods_test --detections theirs.json          evaluate the results json of another toolkit: no weights, no images
   pods_test --detections theirs.json "test.metrics=('bbox',)"
-  pods_test --export results.json             also write what evaluation servers and other toolkits take
+  pods_test --export detections.json          also write what evaluation servers and other toolkits take
   pods_test --export-dataset labels.json      also write a COCO data set with scores, for FiftyOne
 then:
   pods_compare ..                             all experiments of a playground in one table"""
@@ -62,33 +64,38 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _test(arguments: argparse.Namespace, experiment: Experiment) -> None:
     from cvpods_ext.engine.distributed.launch import choose_processes, launch
-    from cvpods_ext.engine.evaluate import evaluate, families_to_test
+    from cvpods_ext.engine.evaluate import evaluate, families_to_test, results_file
     from cvpods_ext.engine.infer import predictions_of, test_settings, weights_to_test
     from cvpods_ext.engine.prediction_pictures import draw_pictures
     from cvpods_ext.runtime.environment import device_name
     from cvpods_ext.runtime.log import setup_logging
+    from cvpods_ext.runtime.outputs import check_output_file
+    from cvpods_ext.runtime.run_lock import lock_of_test
     from cvpods_ext.tasks.task import find
 
     # Mistakes are reported before inference.
     families_to_test(experiment)
     find(experiment.config.task).check_test(experiment)
     predictions = predictions_of(experiment)
-    exports = _exports(arguments, predictions)
     weights = weights_to_test(experiment, arguments.weights)
+    check_output_file("the file of the results", results_file(experiment))
+    exports = _exports(arguments, predictions, (weights, results_file(experiment)))
     settings = test_settings(experiment, weights)
     processes = choose_processes(
         arguments.num_gpus, arguments.device, arguments.num_machines, arguments.machine_rank, arguments.dist_url
     )
     work = (str(experiment.folder), list(arguments.overrides), arguments.smoke, str(weights), settings)
     started = time.monotonic()
-    launch(_work, work, processes)
-    if int(os.environ.get("RANK", str(arguments.machine_rank))) != 0:
-        return
-    setup_logging(experiment.output)
-    _write(exports)  # before anything that may fail
-    devices = device_name(processes.device, processes.per_machine * processes.machines)
-    results, path = evaluate(experiment, weights, settings, devices, time.monotonic() - started)
-    pictures = draw_pictures(experiment, predictions)
+    is_first = int(os.environ.get("RANK", str(arguments.machine_rank))) == 0
+    with lock_of_test(experiment.output) if is_first else nullcontext():
+        launch(_work, work, processes)
+        if not is_first:
+            return
+        setup_logging(experiment.output)
+        _write(exports)  # before anything that may fail
+        devices = device_name(processes.device, processes.per_machine * processes.machines)
+        results, path = evaluate(experiment, weights, settings, devices, time.monotonic() - started)
+        pictures = draw_pictures(experiment, predictions)
     _show(results, path)
     print(f"pictures: {pictures}" if pictures else "pictures: none")
     print(f"next:     pods_compare {os.path.relpath(experiment.folder.parent)}")
@@ -106,22 +113,50 @@ def _work(device: Any, folder: str, overrides: list[str], smoke: bool, weights: 
 
 
 def _evaluate_imported(arguments: argparse.Namespace, experiment: Experiment) -> None:
-    from cvpods_ext.engine.evaluate import evaluate_imported
+    from cvpods_ext.engine.evaluate import evaluate_imported, imported_folder
     from cvpods_ext.engine.infer import predictions_of
     from cvpods_ext.runtime.log import setup_logging
+    from cvpods_ext.runtime.run_lock import lock_of_test
 
-    _exports(arguments, predictions_of(experiment))
+    folder = imported_folder(experiment, arguments.detections)
+    predictions = predictions_of(experiment, folder)
+    exports = _exports(arguments, predictions, (arguments.detections, folder / "results.json"))
     setup_logging(experiment.output)
-    results, path, predictions = evaluate_imported(experiment, arguments.detections)
-    _write(_exports(arguments, predictions))
+    with lock_of_test(folder):
+        results, path = evaluate_imported(experiment, arguments.detections, predictions)
+        _write(exports)
     _show(results, path)
     print(f"next:     pods_compare {os.path.relpath(experiment.folder)}")
 
 
-def _exports(arguments: argparse.Namespace, predictions: Predictions) -> list[tuple[Path, Export]]:
-    """Files to write and how; ConfigError for a format that the task has not."""
+def _exports(
+    arguments: argparse.Namespace, predictions: Predictions, used: Sequence[Path]
+) -> list[tuple[Path, Export]]:
+    """Files to write and how; ConfigError for a format that the task has not, and a place that cannot be written to.
+
+    `used` are files that the test reads or writes itself, beside those that settings name.
+    """
+    from cvpods_ext.config import flatten
+    from cvpods_ext.runtime.outputs import check_output_file
+
+    folder = predictions.experiment.folder
+    used = [*used, *(folder / name for name in _texts(flatten(predictions.experiment.config)))]
+    check_output_file("--export", arguments.export, reads=used)
+    check_output_file("--export-dataset", arguments.export_dataset, reads=(arguments.export, *used))
     wanted = (("results", arguments.export), ("dataset", arguments.export_dataset))
     return [(file, predictions.export(kind)) for kind, file in wanted if file]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a nested value, such as the paths of data sets in settings."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _write(exports: list[tuple[Path, Export]]) -> None:

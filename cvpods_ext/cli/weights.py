@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
-from cvpods_ext.cli.common import guarded, parser
+from cvpods_ext.cli.common import guarded, output_console, parser
 from cvpods_ext.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
     import torch
+    from rich.console import Console
 
     from cvpods_ext.modeling.weights import Checkpoint
     from cvpods_ext.modeling.weights.surgery import Category
@@ -60,7 +60,7 @@ def main() -> None:
 
 def _console() -> Console:
     """Wide when piped, so that names are never cut."""
-    return Console() if sys.stdout.isatty() else Console(width=200)
+    return output_console(piped=200)
 
 
 # ---- inspect --------------------------------------------------------------------------------------------------------
@@ -209,10 +209,11 @@ def _convert(arguments: argparse.Namespace) -> None:
     from cvpods_ext.modeling.weights.reader import read
     from cvpods_ext.modeling.weights.surgery import carry_over, match_categories
     from cvpods_ext.modeling.weights.writer import converted, write_safetensors
+    from cvpods_ext.runtime.outputs import check_output_file
 
-    if not arguments.out.endswith(".safetensors"):
-        raise WeightsError(f"the new file must end in .safetensors, got {arguments.out!r}")
-    if bool(arguments.from_categories) != bool(arguments.to_categories):
+    categories = (arguments.from_categories, arguments.to_categories)
+    check_output_file("the new file", arguments.out, (".safetensors",), reads=(arguments.file, *categories))
+    if any(categories) and not all(categories):
         raise WeightsError("--from-categories and --to-categories belong together: give both or none")
     checkpoint = _chosen(read(arguments.file), arguments)
     state, metadata = converted(checkpoint, Path(arguments.file).name)
@@ -267,6 +268,7 @@ def _fetch(arguments: argparse.Namespace) -> None:
 
     from cvpods_ext.modeling.weights.locate import cache_candidates, url_of
     from cvpods_ext.runtime.files import atomic_path
+    from cvpods_ext.runtime.outputs import check_output_file
 
     url = url_of(arguments.address)
     if url is None:
@@ -276,6 +278,7 @@ def _fetch(arguments: argparse.Namespace) -> None:
         _console().print(f"already here: {found}")
         return
     target = cache_candidates(url)[-1]
+    check_output_file("the copy in the cache", target)
     try:
         with atomic_path(target) as temporary:
             download_url_to_file(url, str(temporary), progress=sys.stderr.isatty())

@@ -11,6 +11,7 @@ from cvpods_ext.cli import mini_runs
 from cvpods_ext.cli.common import guarded, parser
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.runtime.log import setup_logging
+from cvpods_ext.runtime.outputs import check_output_file
 
 EXAMPLES = """\
   pods_zoo                                       every method, three seeds, hours on two CPU cores
@@ -47,6 +48,7 @@ def _run(arguments: argparse.Namespace) -> None:
     kept = mini_runs.beside_config if arguments.keep else None
     if kept and arguments.overrides:
         raise ConfigError("--keep is for the experiments as they are: leave it or the changed config keys out")
+    check_output_file("--table", arguments.table, (".md",))
     setup_logging()
     mini = mini_runs.mini_folder()
     folders = in_order(mini, arguments.only)

@@ -58,9 +58,9 @@ class Experiment:
 def output_folder(folder: Path, output: str = "", smoke: bool = False) -> Path:
     """Where the experiment in `folder` writes, see `Experiment.output`."""
     if output:
-        return (folder / output).resolve()
+        return Path(os.path.realpath(folder / output))
     root = os.environ.get("PODS_OUTPUT")
-    base = Path(root).resolve() / folder.name if root else folder / "outputs"
+    base = Path(os.path.realpath(root)) / folder.name if root else folder / "outputs"
     return base / "smoke" if smoke else base
 
 
@@ -80,7 +80,7 @@ def sources_sha256(folder: Path) -> str:
 
 def load_experiment(folder: str | Path = ".", overrides: Sequence[str] = (), smoke: bool = False) -> Experiment:
     """Import config.py of `folder`, shrink it for a smoke run if asked, then apply `key=value` overrides."""
-    folder = Path(folder).resolve()
+    folder = Path(os.path.realpath(folder))  # Path.resolve raises an error of its own where links lead in a circle
     for name in ("config.py", "net.py"):
         if not (folder / name).is_file():
             raise ConfigError(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cvpods_ext.errors import DataError
 from cvpods_ext.runtime.files import read_json, storage_error, write_text
-from cvpods_ext.runtime.run_lock import LOCK
+from cvpods_ext.runtime.run_lock import LOCK, TEST_LOCK
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _HELD = ".replaced"
 _OTHERS = "others.json"  # names of the earlier run's files that are not held
 _RECORDS = ("config.json", "metrics.jsonl", "wandb_id.txt", "events.out.tfevents", "skipped.rank", "stacks.rank")
 # The log goes on in one file; a smoke run is a run of its own.
-_SHARED = ("previous-", "log", "smoke", FAILED_START, LOCK, _HELD)
+_SHARED = ("previous-", "log", "smoke", FAILED_START, LOCK, TEST_LOCK, _HELD)
 
 
 @contextmanager
@@ -97,4 +97,4 @@ def _move(source: Path, target: Path) -> None:
     try:
         source.rename(target)
     except OSError as error:
-        raise storage_error(target, error.strerror or str(error)) from error
+        raise storage_error(target, error) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -53,20 +54,28 @@ def evaluate(
             "versions": versions(),
         },
     )
-    path = (experiment.folder if experiment.is_as_published else experiment.output) / "results.json"
+    path = results_file(experiment)
     results.write(path)
     return results, path
 
 
-def evaluate_imported(experiment: Experiment, source: Path) -> tuple[Results, Path, Predictions]:
-    """Evaluate predictions that another program made as if the experiment had: same annotations, limits and metrics.
+def results_file(experiment: Experiment) -> Path:
+    """Where the results of a test belong, see `evaluate`."""
+    return (experiment.folder if experiment.is_as_published else experiment.output) / "results.json"
 
-    `source` gives the results their name. They are written to imported/<name>/results.json in the experiment's output.
-    Returns the results, the file, and the predictions. Raises ConfigError if the task reads no other program's files.
+
+def imported_folder(experiment: Experiment, source: Path) -> Path:
+    """Where the predictions of another program are kept, in the experiment's output; `source` names the folder."""
+    return experiment.output / "imported" / Path(os.path.realpath(source)).stem
+
+
+def evaluate_imported(experiment: Experiment, source: Path, predictions: Predictions) -> tuple[Results, Path]:
+    """Evaluate what another program predicted as if the experiment had: same annotations, limits and metrics.
+
+    `predictions` are empty ones below `imported_folder`, which are filled; results.json is written into that folder.
+    Returns the results and the file. Raises ConfigError if the task reads no other program's files.
     """
-    task = find(experiment.config.task)
-    output = experiment.output / "imported" / source.resolve().stem
-    predictions = predictions_of(experiment, output)
+    task, output = find(experiment.config.task), imported_folder(experiment, source)
     imported = predictions.import_from(source)
     found = predictions.evaluate(imported.families)
     results = Results(
@@ -86,7 +95,7 @@ def evaluate_imported(experiment: Experiment, source: Path) -> tuple[Results, Pa
     )
     path = output / "results.json"
     results.write(path)
-    return results, path, predictions
+    return results, path
 
 
 def families_to_test(experiment: Experiment) -> tuple[str, ...]:

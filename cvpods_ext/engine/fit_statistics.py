@@ -48,7 +48,7 @@ def fit_statistics(experiment: Experiment, device: torch.device, resume: bool = 
             owned.enter_context(RunLock(experiment.output))
             put_back(experiment.output)
             owned.enter_context(starting_over(experiment.output))
-            save_config(experiment)
+            save_config(experiment, find(config.task).training_set_sha256(experiment))
         dist.barrier()
         model.to(device).eval()
         _accumulate(model, parts, experiment, device)

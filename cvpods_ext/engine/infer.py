@@ -23,7 +23,7 @@ from cvpods_ext.modeling.losses.base import ClassificationLoss
 from cvpods_ext.modeling.weights.load import load_into
 from cvpods_ext.modeling.weights.reader import read
 from cvpods_ext.runtime import dist
-from cvpods_ext.runtime.files import sha256_of
+from cvpods_ext.runtime.files import sha256_of, what_is_at
 from cvpods_ext.runtime.progress import track
 from cvpods_ext.structures import Batch, Target
 from cvpods_ext.tasks.task import Predictions, Task, find
@@ -36,7 +36,7 @@ _IMAGES_WAITING = 16  # bounds what is finished but not written, or computed but
 
 def weights_to_test(experiment: Experiment, given: str | None) -> Path:
     """The file that pods_test loads: the one given, else the experiment's own newest. WeightsError if there is none."""
-    path = Path(given).expanduser().resolve() if given else CheckpointFolder(experiment.output).weights()
+    path = Path(os.path.realpath(Path(given).expanduser())) if given else CheckpointFolder(experiment.output).weights()
     if path is None:
         smoke = " --smoke" if experiment.smoke else ""
         raise WeightsError(
@@ -44,7 +44,7 @@ def weights_to_test(experiment: Experiment, given: str | None) -> Path:
             "with --weights FILE"
         )
     if not path.is_file():
-        raise WeightsError(f"--weights {path}: there is no such file")
+        raise WeightsError(f"--weights {path} {what_is_at(path)}. Give the path of a .pth, .pkl or .safetensors file")
     return path
 
 
@@ -76,6 +76,8 @@ def infer(device: torch.device, experiment: Experiment, weights: Path, settings:
     made_with = identity(experiment, model, settings["weights_sha256"])
     earlier = predictions.folder.with_name(f"previous-{predictions.folder.name}")
     if dist.is_main():
+        for damaged in predictions.set_damaged_aside():
+            logger.warning("a file of predictions was cut short, its images are predicted again: %s", damaged)
         _set_others_aside(predictions, made_with, earlier)
     dist.barrier()
     model.to(device).eval()

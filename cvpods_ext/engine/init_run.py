@@ -17,7 +17,7 @@ from cvpods_ext.engine.distributed.parallel import ParallelModel, compile_backbo
 from cvpods_ext.engine.earlier_run import put_back
 from cvpods_ext.engine.ema import WeightAverage
 from cvpods_ext.engine.optim import build_optimizer, select_trainable
-from cvpods_ext.engine.resume_changes import CONFIG
+from cvpods_ext.engine.resume_changes import CONFIG, TRAINING_SHA256
 from cvpods_ext.engine.state import TrainingState
 from cvpods_ext.errors import TrainingError, WeightsError
 from cvpods_ext.modeling.frozen_norms import has_frozen_norms, measure_frozen_norms
@@ -99,8 +99,8 @@ def initial_weights(model: nn.Module, experiment: Experiment) -> bool:
     return True
 
 
-def save_config(experiment: Experiment) -> None:
-    """Write the effective config, its difference from the base, and the environment into the output folder."""
+def save_config(experiment: Experiment, training_set_sha256: str) -> None:
+    """Write the effective config, its difference from the base, data and environment into the output folder."""
     config = experiment.config
     differences = changes(config, config.base or config)
     write_json(
@@ -110,6 +110,7 @@ def save_config(experiment: Experiment) -> None:
             "task": config.task,
             "config_sha256": fingerprint(config),
             "sources_sha256": sources_sha256(experiment.folder),
+            TRAINING_SHA256: training_set_sha256,
             "changes": {key: list(pair) for key, pair in differences.items()},
             "overrides": list(experiment.overrides),
             "smoke": experiment.smoke,
@@ -118,5 +119,5 @@ def save_config(experiment: Experiment) -> None:
             "versions": versions(),
         },
     )
-    changed = ", ".join(f"{key}={now!r}" for key, (_, now) in differences.items())
-    logger.info("settings that differ from the base: %s", changed or "none")
+    lines = [f"\n  {key}={now!r}" for key, (_, now) in differences.items()]
+    logger.info("settings that differ from the base:%s", "".join(lines) or " none")

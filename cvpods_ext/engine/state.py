@@ -89,6 +89,12 @@ class TrainingState:
 
 def _require_equal_shapes(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
     """WeightsError if tensors have another shape than in the checkpoint, as after a category was added to the data."""
+    kinds = [n for n, value in saved.items() if n in own and own[n].is_floating_point() != value.is_floating_point()]
+    if kinds:
+        raise WeightsError(
+            f"the checkpoint holds {kinds[0]} as {saved[kinds[0]].dtype} and this experiment as {own[kinds[0]].dtype}. "
+            "Another program wrote it: give it with --weights FILE instead of --resume"
+        )
     names = [name for name, value in saved.items() if name in own and own[name].shape != value.shape]
     if not names:
         return

@@ -125,9 +125,10 @@ class _Loop:
         open_at = partial(run.task.training_batches, experiment, step.state.model, **share)
         self.batches = ResilientLoader(open_at, start, step.micro_batches)
         if dist.is_main():
+            data_sha256 = run.task.training_set_sha256(experiment)
             if start:
-                warn_of_changes(experiment)
-            save_config(experiment)
+                warn_of_changes(experiment, data_sha256)
+            save_config(experiment, data_sha256)
         stack.enter_context(debug_modes(run.options))
         data_wait = DataWait(config.data.workers, dist.processes_on_this_machine())
         writers = open_writers(experiment, start, run.options.wandb)

@@ -48,7 +48,7 @@ def read_run(folder: Path, now: float | None = None) -> RunStatus | None:
     except (DataError, KeyError, TypeError, ValueError):
         return None
     metrics = folder / METRICS
-    record = last_record(metrics, numbers=("time",))  # others are those of tests
+    record = last_record(metrics, numbers=("time",), most=total)  # others are those of tests
     record = {name: value for name, value in record.items() if is_finite(value)}
     newest = max(path.stat().st_mtime for path in (metrics, folder / "config.json") if path.exists())
     iteration = record.get("iteration", 0)

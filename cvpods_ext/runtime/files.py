@@ -8,21 +8,27 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cvpods_ext.errors import DataError, StorageError
+from cvpods_ext.errors import DataError, StorageError, UserError
 
 StrPath = str | os.PathLike[str]
 
 REMEDY = "Make room or choose another place, then run the command again; what was there before is as it was"
-_FULL_OR_BROKEN = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
+_OTHERWISE = "Choose another place or make this one writable, then run the command again"
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_FULL_OR_BROKEN = _FULL | {errno.EROFS, errno.EIO}
+_NOT_ALLOWED = frozenset(
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
+)
 # How torch, safetensors and numpy report a failed write when they do not pass the system's error on.
 _FAILED_WRITE = re.compile(
-    r"No space left on device|Disk quota exceeded|unexpected pos|file write failed|requested and"
+    r"No space left on device|Disk quota exceeded|unexpected pos|file write failed|\d+ requested and \d+ written"
 )
 
 
@@ -35,29 +41,66 @@ def writing(path: StrPath, remedy: str = REMEDY) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = None if isinstance(error, StorageError) else _failed_write(error)
-        if reason is None:
+        failed = None if isinstance(error, StorageError) else _failed_write(error)
+        if failed is None:
             raise
-        raise storage_error(path, reason, remedy) from error
+        raise storage_error(path, failed, remedy) from error
 
 
-def storage_error(path: StrPath, reason: str, remedy: str = REMEDY) -> StorageError:
-    """Why `path` cannot be written, with the space that its disk has left."""
+def storage_error(path: StrPath, error: OSError, remedy: str = REMEDY) -> StorageError:
+    """Why `path` cannot be written; with the space that a full disk has left; `remedy` is for full and broken disks."""
+    reason = error.strerror or str(error)
+    if error.errno in _FULL:
+        free = shutil.disk_usage(nearest_folder(path)).free / 2**30
+        return StorageError(f"cannot write {path} ({reason}; {free:.2f} GiB free). {remedy}")
+    return StorageError(f"cannot write {path} ({reason}). {remedy if error.errno in _FULL_OR_BROKEN else _OTHERWISE}")
+
+
+def nearest_folder(path: StrPath) -> Path:
+    """The first folder above `path` that exists."""
     folder = Path(path).absolute().parent
-    while not folder.exists() and folder != folder.parent:
+    while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
-    free = shutil.disk_usage(folder).free / 2**30
-    return StorageError(f"cannot write {path} ({reason}; {free:.2f} GiB free). {remedy}")
+    return folder
 
 
-def _failed_write(error: BaseException) -> str | None:
-    """The reason if `error`, or what it was raised from, is a failed write."""
+def for_the_user(error: Exception) -> UserError | None:
+    """What to tell of an error that ends a command, None if it is a defect of ours and needs its traceback.
+
+    Beside a UserError that is a full disk or a file that the system refuses, where no writer or reader noticed.
+    """
+    if isinstance(error, UserError):
+        return error
+    failed = _failed_write(error)
+    if failed is not None and failed.errno in _FULL:
+        return storage_error(failed.filename or Path.cwd() / "its files", failed)
+    if isinstance(error, OSError) and error.errno in _NOT_ALLOWED and error.filename is not None:
+        reason = error.strerror or str(error)
+        return StorageError(f"cannot use {os.fsdecode(error.filename)} ({reason}). Mend its path or its permissions")
+    return None
+
+
+def what_is_at(path: StrPath) -> str:
+    """Words for a path that should be a file and is none: "does not exist", "is a folder", ..."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if error.errno == errno.ENOENT and os.path.islink(path):
+            return f"is a link to {os.readlink(path)}, which does not exist"
+        known = {errno.ENOENT: "does not exist", errno.ELOOP: "is a link that leads in a circle"}
+        return known.get(error.errno or 0, f"cannot be looked at ({error.strerror or error})")
+    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISREG, "a file"))
+    return f"is {next((word for test, word in kinds if test(mode)), 'a device or socket')}"
+
+
+def _failed_write(error: BaseException) -> OSError | None:
+    """The failed write that `error` is, or was raised from."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in _FULL_OR_BROKEN:
-            return os.strerror(seen.errno)
+            return OSError(seen.errno, os.strerror(seen.errno or 0), seen.filename)
         if _FAILED_WRITE.search(str(seen)):
-            return "the write was cut short"
+            return OSError(errno.ENOSPC, "the write was cut short")
         seen = seen.__cause__ or seen.__context__
     return None
 
@@ -74,7 +117,7 @@ def atomic_path(path: StrPath, remedy: str = REMEDY) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     except OSError as error:
-        raise storage_error(path, error.strerror or str(error), remedy) from error
+        raise storage_error(path, error, remedy) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -93,7 +136,7 @@ def _publish(temporary: Path, path: Path, remedy: str) -> None:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
-        raise storage_error(path, error.strerror or str(error), remedy) from error
+        raise storage_error(path, error, remedy) from error
 
 
 def _umask() -> int:
@@ -128,7 +171,7 @@ def append_line(path: StrPath, line: str, remedy: str = REMEDY) -> None:
                 file.truncate(before)
                 raise
     except OSError as error:
-        raise storage_error(path, error.strerror or str(error), remedy) from error
+        raise storage_error(path, error, remedy) from error
 
 
 def read_json(path: StrPath, max_bytes: int = 1 << 26) -> Any:

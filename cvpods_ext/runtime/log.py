@@ -11,6 +11,7 @@ from rich.logging import RichHandler
 
 from cvpods_ext.runtime.files import storage_error
 from cvpods_ext.runtime.progress import console
+from cvpods_ext.runtime.text import printable_lines
 
 LOGGER = "cvpods_ext"
 
@@ -27,16 +28,26 @@ def setup_logging(folder: Path | None = None, rank: int = 0) -> None:
         out = console()
         # In a pipe or a scheduler's file, lines must not be folded.
         plain = logging.StreamHandler()
-        plain.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        logger.addHandler(RichHandler(console=out, show_path=False) if out.is_terminal else plain)
+        plain.setFormatter(_Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        rich = RichHandler(console=out, show_path=False)
+        rich.setFormatter(_Formatter("%(message)s"))
+        logger.addHandler(rich if out.is_terminal else plain)
     if folder is not None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise storage_error(folder, error.strerror or str(error)) from error
+            raise storage_error(folder, error) from error
         file = _LogFile(folder / ("log.txt" if rank == 0 else f"log.rank{rank}.txt"), encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        file.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logger.addHandler(file)
+
+
+class _Formatter(logging.Formatter):
+    """Names in messages come from anybody: no character of them reaches the terminal as a command."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line of a record, with what no terminal should obey spelled out."""
+        return printable_lines(super().formatMessage(record))
 
 
 class _LogFile(logging.FileHandler):

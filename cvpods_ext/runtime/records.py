@@ -1,11 +1,12 @@
-"""metrics.jsonl, one JSON object a line: a line that was damaged costs that line. Imports no torch."""
+"""metrics.jsonl, one JSON object a line: a line that is damaged or out of order costs that line. Imports no torch."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
-from collections.abc import Collection, Mapping
+from bisect import bisect_right
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +49,20 @@ def drop_records_after(file: Path, iteration: int, remedy: str = REMEDY) -> list
     return [record for _, record in kept]
 
 
-def last_record(file: Path, numbers: Collection[str] = ()) -> Record:
-    """The last sound record that has finite numbers under these names, {} if none; reads only the end of the file."""
+def last_record(file: Path, numbers: Collection[str] = (), most: int = _MOST_ITERATIONS) -> Record:
+    """The last sound record up to iteration `most` that has finite numbers under these names, {} if none.
+
+    Reads only the end of the file.
+    """
     if not file.is_file():
         return {}
     with open(file, "rb") as stream:
         stream.seek(max(0, file.stat().st_size - _TAIL_BYTES))
         lines = stream.read().split(b"\n")[:-1]
-    for line in reversed(lines):
-        record = parse_record(line)
-        if record is not None and all(is_finite(record.get(name)) for name in numbers):
-            return record
-    return {}
+    found = [record for record in map(parse_record, lines) if record is not None and record["iteration"] <= most]
+    found = [record for record in found if all(is_finite(record.get(name)) for name in numbers)]
+    kept = _in_order([record["iteration"] for record in found])
+    return found[kept[-1]] if kept else {}
 
 
 def append_record(file: Path, record: Mapping[str, Any], remedy: str = REMEDY) -> None:
@@ -72,16 +75,43 @@ def _sound_lines(file: Path) -> list[tuple[bytes, Record]]:
         return []
     *lines, _cut_off = file.read_bytes().split(b"\n")  # a kill may cut off the last line
     records = [(line, parse_record(line)) for line in lines]
-    damaged = [number for number, (_, record) in enumerate(records, start=1) if record is None]
+    sound = [number for number, (_, record) in enumerate(records, start=1) if record is not None]
+    kept = _in_order([record["iteration"] for _, record in records if record is not None])
+    in_order = {sound[position] for position in kept}
+    damaged = [number for number in range(1, len(lines) + 1) if number not in in_order]
     if damaged:
         logger.warning(
-            "%s: %d of %d lines are damaged and left out, the first is line %d",
+            "%s: %d of %d lines are damaged or out of order and left out, the first is line %d",
             file,
             len(damaged),
             len(lines),
             damaged[0],
         )
-    return [(line, record) for line, record in records if record is not None]
+    return [
+        (line, record)
+        for number, (line, record) in enumerate(records, start=1)
+        if record is not None and number in in_order
+    ]
+
+
+def _in_order(iterations: Sequence[int]) -> list[int]:
+    """Positions of the most numbers that do not fall: a run only counts up, so that what falls out is damage.
+
+    The longest subsequence that does not decrease, by patience sorting, in O(n log n).
+    """
+    ends: list[int] = []  # the smallest number that ends a sequence of each length
+    places: list[int] = []  # and its position
+    before = [-1] * len(iterations)
+    for position, iteration in enumerate(iterations):
+        length = bisect_right(ends, iteration)
+        before[position] = places[length - 1] if length else -1
+        ends[length : length + 1], places[length : length + 1] = [iteration], [position]
+    kept: list[int] = []
+    position = places[-1] if places else -1
+    while position >= 0:
+        kept.append(position)
+        position = before[position]
+    return kept[::-1]
 
 
 def _is_iteration(value: Any) -> bool:

@@ -1,8 +1,8 @@
-"""The lock of a run folder, `run.lock`: a second pods_train stops with an error that names the first. Imports no torch.
+"""Locks of a run folder: a second pods_train, or pods_test, stops with an error that names the first. Imports no torch.
 
-The owner holds a POSIX lock on `run.lock`, which the system releases when the process dies, however it dies; readers
-that it forks do not inherit it. Where a file system has no locks, or does not pass them on to other machines, the
-content of the file decides: who owns it, and when it last gave a sign of life.
+The owner holds a POSIX lock on `run.lock` or `test.lock`, which the system releases when the process dies, however it
+dies; readers that it forks do not inherit it. Where a file system has no locks, or does not pass them on to other
+machines, the content of the file decides: who owns it, and when it last gave a sign of life.
 """
 
 from __future__ import annotations
@@ -26,6 +26,14 @@ from cvpods_ext.runtime.files import storage_error
 logger = logging.getLogger(__name__)
 
 LOCK = "run.lock"
+TEST_LOCK = "test.lock"
+_TWO_RUNS = (
+    "Two runs cannot write into one folder: stop that one first, or give this one another folder with output=..."
+)
+_TWO_TESTS = (
+    "Two tests cannot write the same predictions: wait for that one, or give this one another folder with output=... "
+    "and the weights with --weights FILE"
+)
 _BEAT = 15.0  # seconds between two signs of life
 _SILENCE = 90.0  # seconds without one after which an owner on another machine counts as dead
 _SETTLE = 0.5  # seconds in which the last of two writers shows, where there are no locks
@@ -61,8 +69,8 @@ class RunLock:
     90 seconds without a sign of life.
     """
 
-    def __init__(self, folder: Path, command: str = "pods_train") -> None:
-        self._path, self._owner = folder / LOCK, Owner.here(command)
+    def __init__(self, folder: Path, command: str = "pods_train", name: str = LOCK, remedy: str = _TWO_RUNS) -> None:
+        self._path, self._owner, self._remedy = folder / name, Owner.here(command), remedy
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="run lock", daemon=True)
 
@@ -71,7 +79,7 @@ class RunLock:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file, works = self._acquire()
         except OSError as error:
-            raise storage_error(self._path, error.strerror or str(error)) from error
+            raise storage_error(self._path, error) from error
         try:
             self._refuse_if_owned(works)
             self._write()
@@ -104,7 +112,7 @@ class RunLock:
                 if error.errno in _HELD:
                     owner = _read(file)
                     os.close(file)
-                    raise _in_use(self._path, owner) from None
+                    raise self._in_use(owner) from None
             if _is_still(self._path, file):
                 return file, works
             os.close(file)  # its owner removed it between our two calls
@@ -118,7 +126,7 @@ class RunLock:
         else:
             alive = self._gives_signs_of_life(owner)
         if alive:
-            raise _in_use(self._path, owner)
+            raise self._in_use(owner)
         logger.info("%s is left of a run that died (%s)", self._path, owner)
 
     def _gives_signs_of_life(self, owner: Owner) -> bool:
@@ -141,7 +149,14 @@ class RunLock:
             os.pwrite(self._file, content, 0)
             os.fsync(self._file)
         except OSError as error:
-            raise storage_error(self._path, error.strerror or str(error)) from error
+            raise storage_error(self._path, error) from error
+
+    def _in_use(self, owner: Owner | None) -> ConfigError:
+        who = "another process, which has not written its name yet" if owner is None else str(owner)
+        return ConfigError(
+            f"{self._path.parent} is in use by {who}. {self._remedy} (if you are sure that it is gone, remove "
+            f"{self._path})"
+        )
 
     def _beat(self) -> None:
         while not self._end.wait(_BEAT):
@@ -149,18 +164,15 @@ class RunLock:
                 os.utime(self._file)
 
 
+def lock_of_test(folder: Path) -> RunLock:
+    """The lock of a test that writes predictions below `folder`; a run may train there meanwhile."""
+    return RunLock(folder, "pods_test", TEST_LOCK, _TWO_TESTS)
+
+
 def launch_id() -> str:
     """The same for all workers on this machine that one launcher starts, also after a crash; unlike any other."""
     parent = os.getppid()
     return f"{_machine()} {parent} {_born(parent)}"
-
-
-def _in_use(path: Path, owner: Owner | None) -> ConfigError:
-    who = "another process, which has not written its name yet" if owner is None else str(owner)
-    return ConfigError(
-        f"{path.parent} is in use by {who}. Two runs cannot write into one folder: stop that one first, or give this "
-        f"one another folder with output=... (if you are sure that it is gone, remove {path})"
-    )
 
 
 def _read(file: int) -> Owner | None:
@@ -213,6 +225,6 @@ def _born_without_proc(pid: int) -> str:
         os.kill(pid, 0)
     except ProcessLookupError:
         return ""
-    except PermissionError:
-        pass
+    except PermissionError:  # it lives, and belongs to another user
+        return "alive"
     return "alive"

@@ -32,6 +32,7 @@ from cvpods_ext.evaluation.detection.detections import (
     completed_image_ids,
     read_shard,
     read_shard_metadata,
+    set_damaged_aside,
     shard_files,
 )
 from cvpods_ext.evaluation.detection.evaluate import evaluate
@@ -56,6 +57,10 @@ class DetectionPredictions(Predictions):
     def completed(self) -> set[int]:
         """Ids of the images that some shard names."""
         return completed_image_ids(self.folder)
+
+    def set_damaged_aside(self) -> list[Path]:
+        """Shards that were cut short."""
+        return set_damaged_aside(self.folder)
 
     def settings(self) -> list[Mapping[str, Any]]:
         """From the metadata of every shard."""

@@ -208,6 +208,10 @@ class Predictions(ABC):
     def completed(self) -> set[int]:
         """Ids of the images that need not be predicted again."""
 
+    def set_damaged_aside(self) -> list[Path]:
+        """Rename files that were cut short, so that their images are predicted again; returns the new names."""
+        return []
+
     @abstractmethod
     def settings(self) -> list[Mapping[str, Any]]:
         """The settings that each file was written with; [] where there is none."""

@@ -1,6 +1,8 @@
 """metrics.jsonl: a damaged line costs that line and nothing else."""
 
+import itertools
 import json
+import random
 
 import pytest
 
@@ -44,9 +46,50 @@ def test_a_damaged_line_costs_that_line(tmp_path, damage, caplog):
         assert read_records(file) == GOOD
         assert last_record(file, numbers=("time",)) == GOOD[2]
         assert drop_records_after(file, 2) == GOOD[:2]
-    assert "1 of 4 lines are damaged and left out, the first is line 2" in caplog.text
+    assert "1 of 4 lines are damaged or out of order and left out, the first is line 2" in caplog.text
     assert file.read_bytes() == first + b"\n" + second + b"\n"
     assert drop_records_after(file, 2) == GOOD[:2]
+
+
+@pytest.mark.parametrize(
+    ("iterations", "kept"),
+    [
+        ([1, 2, 999_999, 3, 4], [1, 2, 3, 4]),
+        ([1, 2, 3, 4, 5, 2], [1, 2, 3, 4, 5]),
+        ([999_999, 1, 2, 3], [1, 2, 3]),
+        ([4, 4, 5, 5, 8], [4, 4, 5, 5, 8]),
+        ([1, 2, 3, 1, 2, 3, 4, 5], [1, 1, 2, 3, 4, 5]),
+        ([5], [5]),
+    ],
+)
+def test_lines_out_of_order_are_left_out_as_few_as_possible(tmp_path, iterations, kept, caplog):
+    file = tmp_path / "metrics.jsonl"
+    file.write_bytes(b"".join(line + b"\n" for line in lines(*({"iteration": i, "time": 0.5} for i in iterations))))
+    with caplog.at_level("WARNING", logger="cvpods_ext"):
+        assert sorted(record["iteration"] for record in read_records(file)) == sorted(kept)
+    dropped = len(iterations) - len(kept)
+    assert (f"{dropped} of {len(iterations)} lines are damaged or out of order" in caplog.text) == (dropped > 0)
+    assert last_record(file)["iteration"] == kept[-1]
+
+
+def test_the_records_kept_of_any_order_are_as_many_as_can_be(tmp_path):
+    """Against every subset of seven lines."""
+    file, generator = tmp_path / "metrics.jsonl", random.Random(0)
+    for _ in range(40):
+        iterations = [generator.randrange(6) for _ in range(7)]
+        file.write_bytes(b"".join(line + b"\n" for line in lines(*({"iteration": i} for i in iterations))))
+        found = [record["iteration"] for record in read_records(file)]
+        subsets = (kept for count in range(8) for kept in itertools.combinations(iterations, count))
+        longest = max(len(kept) for kept in subsets if list(kept) == sorted(kept))
+        assert found == sorted(found)
+        assert len(found) == longest
+
+
+def test_a_record_beyond_the_end_of_the_run_is_not_the_last_one(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    file.write_bytes(b"".join(line + b"\n" for line in lines(*GOOD, {"iteration": 999_999, "time": 0.5})))
+    assert last_record(file, most=100) == GOOD[2]
+    assert drop_records_after(file, 3) == GOOD
 
 
 def test_a_last_line_that_a_kill_cut_off_goes_without_a_warning(tmp_path, caplog):

@@ -81,6 +81,43 @@ def test_a_second_run_is_refused_and_told_who_is_there(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_test_locks_out_another_test_but_no_run(tmp_path):
+    with run_lock.lock_of_test(tmp_path):
+        assert sorted(os.listdir(tmp_path)) == [run_lock.TEST_LOCK]
+        with another_process(tmp_path), pytest.raises(ConfigError, match=r"in use by pods_train on host"):
+            RunLock(tmp_path).__enter__()
+    held = HOLD.replace("RunLock(Path(sys.argv[1]))", "lock_of_test(Path(sys.argv[1]))").replace(
+        "import RunLock", "import lock_of_test"
+    )
+    process = subprocess.Popen([sys.executable, "-c", held, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "held\n"
+        with (
+            pytest.raises(ConfigError, match=f"in use by pods_test on host .*, process {process.pid}") as raised,
+            run_lock.lock_of_test(tmp_path),
+        ):
+            pass
+        assert "--weights FILE" in str(raised.value)
+        with RunLock(tmp_path):
+            pass
+    finally:
+        process.kill()
+        process.wait()
+    with run_lock.lock_of_test(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("alive", [ProcessLookupError, PermissionError, None])
+def test_without_proc_a_process_of_another_user_counts_as_alive(monkeypatch, alive):
+    def kill(pid, number):
+        if alive is not None:
+            raise alive
+
+    monkeypatch.setattr(run_lock.Path, "exists", lambda path: False)
+    monkeypatch.setattr(os, "kill", kill)
+    assert run_lock._born_without_proc(12345) == ("" if alive is ProcessLookupError else "alive")
+
+
 def test_folders_are_made_and_other_folders_are_free(tmp_path):
     with RunLock(tmp_path / "a" / "b"), RunLock(tmp_path / "c"):
         assert (tmp_path / "a" / "b" / LOCK).is_file()

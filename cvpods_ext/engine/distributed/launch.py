@@ -19,9 +19,11 @@ from urllib.parse import urlparse
 import torch
 
 from cvpods_ext.engine.distributed.slurm import step_of
-from cvpods_ext.errors import ConfigError, UserError
+from cvpods_ext.errors import ConfigError
 from cvpods_ext.runtime import dist
 from cvpods_ext.runtime.environment import check_torch_pair
+from cvpods_ext.runtime.files import for_the_user
+from cvpods_ext.runtime.text import show_error
 
 logger = logging.getLogger(__name__)
 
@@ -156,13 +158,16 @@ def _worker(function: Callable[..., None], arguments: tuple[Any, ...], device: s
     multiprocessing.set_start_method(None, force=True)
     try:
         _work(function, arguments, device)
-    except UserError as error:
-        print(f"rank {os.environ.get('RANK', '?')}: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
     except KeyboardInterrupt as stop:
         if _prints():
-            print(f"{stop or 'interrupted'}", file=sys.stderr, flush=True)
+            show_error(f"{stop or 'interrupted'}")
         sys.exit(STOPPED)
+    except Exception as error:
+        told = for_the_user(error)
+        if told is None:
+            raise
+        show_error(f"rank {os.environ.get('RANK', '?')}: {told}")
+        sys.exit(2)
 
 
 def _prints() -> bool:

@@ -163,6 +163,20 @@ def read_shard_metadata(path: Path) -> ShardMetadata:
     return ShardMetadata(image_ids, settings if isinstance(settings, dict) else {}, footer.num_rows)
 
 
+def set_damaged_aside(folder: Path) -> list[Path]:
+    """Rename shards that were cut short, so that their images count as not inferred yet; returns the new names.
+
+    The images that a shard completes are named at its end. Files of another kind stay, and are refused when read.
+    """
+    damaged = []
+    for path in shard_files(folder):
+        try:
+            pq.read_metadata(path)
+        except (pa.ArrowException, OSError):
+            damaged.append(path.rename(path.with_name(f"{path.name}.damaged")))
+    return damaged
+
+
 def _json(text: bytes, path: Path) -> Any:
     """A value of the metadata; None where it is no JSON."""
     try:

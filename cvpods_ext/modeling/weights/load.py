@@ -28,7 +28,7 @@ def load_into(
     out; shapes that differ only in dimensions of size 1 are reshaped, and the patch kernels and position tables of
     transformers resampled. Tensors of the model whose names a regular expression of `skip` finds keep their values.
     `source` is named in reports and errors.
-    WeightsError, with the model unchanged, if nothing fits or a name is ambiguous.
+    WeightsError, with the model unchanged, if nothing fits, a name is ambiguous, or weights are whole numbers.
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = Checkpoint(dict(checkpoint), {}, "torch")
@@ -37,8 +37,7 @@ def load_into(
         translated, kind = translate(checkpoint.state)
         kind = checkpoint.metadata.get("family", kind)  # a converted file remembers where it came from
         theirs = {name: value.shape for name, value in translated.items()}
-        target = model.state_dict()
-        ours = {name: value.shape for name, value in target.items()}
+        ours = {name: value.shape for name, value in model.state_dict().items()}
         matches = match_suffixes(ours, theirs, _same_but_for_ones)
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from None
@@ -50,6 +49,7 @@ def load_into(
         raise WeightsError(_nothing_fits(source, translated, ours, skipped))
     expects = EXPECTATIONS.get(kind)
     notes = [f"{source} comes from the {kind} family: {expects}"] if expects else []
+    notes += _kind_notes(source, model, fitting)
     notes += _stride_note(model, kind)
     notes += _fit_frozen_norms(model, fitting, versions)
     notes += class_count_note(skipped)
@@ -100,6 +100,24 @@ def _split_by_shape(
         else:
             skipped.append(Mismatch(name, tuple(value.shape), tuple(shape)))
     return fitting, reshaped, skipped
+
+
+def _kind_notes(source: str, model: nn.Module, fitting: Mapping[str, Tensor]) -> list[str]:
+    """Name buffers that the file holds as whole numbers and the model as fractions; parameters are a WeightsError.
+
+    Truth values and complex numbers count as well. Where the model has whole numbers, as in counters, there is no news.
+    """
+    target = model.state_dict()
+    whole = {n: v for n, v in fitting.items() if target[n].is_floating_point() and not v.is_floating_point()}
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    if refused := [name for name in whole if name in parameters]:
+        kinds = sorted({str(whole[name].dtype).removeprefix("torch.") for name in refused})
+        raise WeightsError(
+            f"{source} holds {len(refused)} weights as {' and '.join(kinds)} where the model has fractions: "
+            f"{', '.join(grouped(refused)[:4])}. A quantised file cannot be loaded without its scales; give the file "
+            "from before it was quantised, or convert the tensors to float32 in the program that wrote it"
+        )
+    return [f"whole numbers in the file, taken as they are: {', '.join(grouped(whole))}"] if whole else []
 
 
 def _nothing_fits(

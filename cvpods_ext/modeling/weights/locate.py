@@ -9,6 +9,7 @@ from urllib.parse import urlparse
 
 from cvpods_ext.config.experiment import output_folder
 from cvpods_ext.errors import WeightsError
+from cvpods_ext.runtime.files import what_is_at
 
 DETECTRON2_URL = "https://dl.fbaipublicfiles.com/detectron2/"
 _SCRATCH = "or start from scratch with model.init=none"
@@ -21,7 +22,7 @@ def locate(init: str, experiment_folder: str | Path, smoke: bool = False) -> Pat
     that is already in a cache, or `experiment:<name>` for the final weights of a neighbouring experiment, of its smoke
     run if this is a `smoke` run. WeightsError says where was looked and which command or download mends it.
     """
-    folder = Path(experiment_folder).resolve()
+    folder = Path(os.path.realpath(experiment_folder))
     if init in ("", "none"):
         return None
     if init.startswith("experiment:"):
@@ -77,8 +78,8 @@ def _local(init: str, folder: Path) -> Path:
     candidates = [given] if given.is_absolute() else list(dict.fromkeys([folder / given, Path.cwd() / given]))
     for candidate in candidates:
         if candidate.is_file():
-            return candidate.resolve()
-    looked = "\n".join(f"  {candidate}" for candidate in candidates)
+            return Path(os.path.realpath(candidate))
+    looked = "\n".join(f"  {candidate} ({what_is_at(candidate)})" for candidate in candidates)
     raise WeightsError(
         f"weights file model.init={init!r} is not there. Looked for\n{looked}\n"
         f"Put it there, give another path with model.init=..., {_SCRATCH}"
@@ -87,7 +88,7 @@ def _local(init: str, folder: Path) -> Path:
 
 def _experiment(name: str, folder: Path, smoke: bool) -> Path:
     """The final weights of the experiment in the folder `../<name>`."""
-    other = (folder.parent / name).resolve()
+    other = Path(os.path.realpath(folder.parent / name))
     if not (other / "config.py").is_file():
         siblings = [path.parent.name for path in folder.parent.glob("*/config.py")]
         close = difflib.get_close_matches(name, siblings, n=1)

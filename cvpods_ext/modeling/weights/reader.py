@@ -26,6 +26,7 @@ from cvpods_ext.modeling.weights.budget import Budget
 from cvpods_ext.modeling.weights.metadata import plain, sound_versions, versions_of
 from cvpods_ext.modeling.weights.names import RefusedGlobal
 from cvpods_ext.modeling.weights.restricted import RestrictedUnpickler
+from cvpods_ext.runtime.files import what_is_at
 
 _WRAPPERS = ("model", "state_dict", "blobs", "model_state", "module")
 _AGAIN = "Fetch the file again and compare its size or checksum with the source"
@@ -103,10 +104,13 @@ def _what_is_wrong(error: Exception, kind: str) -> str:
 def _kind(path: Path) -> str:
     """Tell the format from the first bytes."""
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise WeightsError(f"weights file {path} {what}. Give the path of a .pth, .pkl or .safetensors file")
-    with open(path, "rb") as file:
-        start = file.read(_TAR_MAGIC[0] + len(_TAR_MAGIC[1]))
+        found = what_is_at(path)
+        raise WeightsError(f"weights file {path} {found}. Give the path of a .pth, .pkl or .safetensors file")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(_TAR_MAGIC[0] + len(_TAR_MAGIC[1]))
+    except OSError as error:
+        raise WeightsError(f"weights file {path} cannot be read ({error.strerror or error})") from None
     if len(start) < 16:
         raise WeightsError(f"{path} has only {path.stat().st_size} bytes. {_AGAIN}")
     if start.lstrip()[:1] == b"<":
