@@ -22,26 +22,33 @@ class LinearClassifier(nn.Linear):
         init_normal(self, std=0.01)
 
 
-class CosineClassifier(nn.Module):
-    """Logits are scaled cosine similarities, so a frequent class cannot win by a longer weight vector.
+class ScaledCosine(nn.Module):
+    """Cosine similarities of features and `rows` weight vectors times a learned `scale`, shape (1,); no bias."""
 
-    Background is an ordinary row, there is no bias, `scale` is learned, shape (1,): the classifier of DisAlign's
-    folders (https://arxiv.org/abs/2103.16370). That of mmdetection is `NormalizedClassifier`.
-    """
-
-    def __init__(self, in_features: int, num_classes: int, *, scale: float = 20.0, extra_logits: int = 0) -> None:
+    def __init__(self, in_features: int, rows: int, *, scale: float = 20.0) -> None:
         super().__init__()
         self.in_features = in_features
-        self.num_classes = num_classes
-        self.weight = nn.Parameter(torch.empty(num_classes + 1 + extra_logits, in_features))
+        self.weight = nn.Parameter(torch.empty(rows, in_features))
         nn.init.normal_(self.weight, std=0.01)
         self.scale = nn.Parameter(torch.full((1,), scale))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(R, D) -> (R, C + 1), each within [-scale, scale]; in float32 also under autocast."""
+        """(R, D) -> (R, rows), each within [-scale, scale]; in float32 also under autocast."""
         with torch.autocast(features.device.type, enabled=False):
             directions = F.normalize(features.to(self.weight.dtype), dim=1)
             return self.scale * F.linear(directions, F.normalize(self.weight, dim=1))
+
+
+class CosineClassifier(ScaledCosine):
+    """Logits are scaled cosine similarities, so a frequent class cannot win by a longer weight vector.
+
+    Background is an ordinary row: the classifier of DisAlign's folders (https://arxiv.org/abs/2103.16370). That of
+    mmdetection is `NormalizedClassifier`.
+    """
+
+    def __init__(self, in_features: int, num_classes: int, *, scale: float = 20.0, extra_logits: int = 0) -> None:
+        super().__init__(in_features, num_classes + 1 + extra_logits, scale=scale)
+        self.num_classes = num_classes
 
 
 class NormalizedClassifier(nn.Linear):

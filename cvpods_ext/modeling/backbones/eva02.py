@@ -18,24 +18,22 @@ from cvpods_ext.modeling.backbones.vit import NORM_EPS, Block, ViT, check_blocks
 
 
 class RotaryTable(nn.Module):
-    """Rotation angles of every cell of a square map (RoPE, https://arxiv.org/abs/2104.09864, in two dimensions).
+    """Rotation angles of every cell of a map (RoPE, https://arxiv.org/abs/2104.09864, in two dimensions).
 
     Row angles turn the first half of a head, column angles the second, adjacent entries in pairs. Positions are
-    stretched so that the map spans the `pretrained_grid` whatever its `side`.
+    stretched so that the map spans the `pretrained_grid` whatever its `side`, one number or (rows, columns).
     """
 
     freqs_cos: Tensor
     freqs_sin: Tensor
 
-    def __init__(self, side: int, head_width: int, pretrained_grid: int = 16) -> None:
+    def __init__(self, side: int | tuple[int, int], head_width: int, pretrained_grid: int = 16) -> None:
         super().__init__()
+        height, width = (side, side) if isinstance(side, int) else side
         half = head_width // 2
-        frequencies = 10_000.0 ** -(torch.arange(0, half, 2, dtype=torch.float32) / half)
-        positions = torch.arange(side, dtype=torch.float32) / side * pretrained_grid
-        angles = (positions[:, None] * frequencies).repeat_interleave(2, dim=1)  # (side, half)
-        rows = angles[:, None].expand(side, side, half)
-        columns = angles[None].expand(side, side, half)
-        angles = torch.cat((rows, columns), dim=-1).reshape(side * side, head_width)
+        rows = _angles(height, half, pretrained_grid)[:, None].expand(height, width, half)
+        columns = _angles(width, half, pretrained_grid)[None].expand(height, width, half)
+        angles = torch.cat((rows, columns), dim=-1).reshape(height * width, head_width)
         # Published files hold the tables, once more under every block; see `weights` for what is done with them.
         self.register_buffer("freqs_cos", angles.cos())
         self.register_buffer("freqs_sin", angles.sin())
@@ -49,6 +47,13 @@ class RotaryTable(nn.Module):
             return torch.cat((x[..., :placeless, :].float(), self(x[..., placeless:, :])), dim=-2)
         turned = torch.stack((-x[..., 1::2], x[..., ::2]), dim=-1).flatten(-2)
         return x * self.freqs_cos + turned * self.freqs_sin
+
+
+def _angles(side: int, half: int, pretrained_grid: int) -> Tensor:
+    """(side, half): of each position along one side."""
+    frequencies = 10_000.0 ** -(torch.arange(0, half, 2, dtype=torch.float32) / half)
+    positions = torch.arange(side, dtype=torch.float32) / side * pretrained_grid
+    return (positions[:, None] * frequencies).repeat_interleave(2, dim=1)
 
 
 class Attention(nn.Module):
@@ -78,6 +83,14 @@ class Attention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, heads, N, D)."""
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class KeyBiasAttention(Attention):
+    """With a bias on keys as well, as mmpretrain trains it; files that it converted have zeros there."""
+
+    def __init__(self, width: int, heads: int, rope: RotaryTable) -> None:
+        super().__init__(width, heads, rope)
+        self.k_proj = nn.Linear(width, width)
 
 
 class SwiGLU(nn.Module):
@@ -113,6 +126,13 @@ SIZES = {
 }
 
 
+def size_of(name: str) -> Size:
+    """A published size of EVA-02; ConfigError for another name."""
+    if name not in SIZES:
+        raise ConfigError(f"EVA-02 size {name!r} does not exist: choose one of {', '.join(SIZES)}")
+    return SIZES[name]
+
+
 def eva02(
     size: str,
     *,
@@ -123,10 +143,8 @@ def eva02(
     recompute: bool = False,
 ) -> ViT:
     """An EVA-02 of published size (Ti, S, B or L) for images padded to squares of `image_side` pixels."""
-    if size not in SIZES:
-        raise ConfigError(f"EVA-02 size {size!r} does not exist: choose one of {', '.join(SIZES)}")
     return eva02_of(
-        SIZES[size],
+        size_of(size),
         image_side=image_side,
         window=window,
         global_blocks=global_blocks,

@@ -7,29 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from cvpods_ext.errors import ConfigError
-from cvpods_ext.modeling.backbones.eva02 import SIZES, Attention, RotaryTable, Size, SwiGLU
-from cvpods_ext.modeling.backbones.vit import Block, ViT, drop_path_rates, run_block
+from cvpods_ext.modeling.backbones.class_token import ClassTokenViT, eva02_blocks
+from cvpods_ext.modeling.backbones.eva02 import RotaryTable, Size, size_of
+from cvpods_ext.modeling.backbones.vit import run_block
 from cvpods_ext.modeling.segmentation.layers import SyncBatchNorm2d
 
 TAPS = {"B": (3, 5, 7, 11), "L": (7, 11, 15, 23)}  # blocks whose outputs are used, as published
 
 
-class MultiScaleViT(ViT):
+class MultiScaleViT(ClassTokenViT):
     """A plain ViT whose blocks `taps` each give one map, brought to strides P / 4, P / 2, P and 2 P.
 
     The maps are taken behind a block as they are, without a norm and without the class token. Takes crops of
-    `crop_side` only, since its position tables have that size.
+    `image_side` only, since its position tables have that size.
     """
 
-    def __init__(self, width: int, blocks: Sequence[nn.Module], *, taps: Sequence[int], crop_side: int, **vit) -> None:
-        patch = vit["patch"]
-        super().__init__(width, blocks, image_side=crop_side, pretrained_grid=crop_side // patch, **vit)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        nn.init.trunc_normal_(self.cls_token, std=0.02)
+    def __init__(self, width: int, blocks: Sequence[nn.Module], *, taps: Sequence[int], **vit) -> None:
+        super().__init__(width, blocks, **vit)
         self.taps = tuple(taps)
         # The names are those of the published files.
         self.fpn1 = nn.Sequential(
@@ -42,16 +39,15 @@ class MultiScaleViT(ViT):
         self.fpn3 = nn.Identity()
         self.fpn4 = nn.MaxPool2d(2)
 
-    def tokens(self, crops: Tensor) -> Tensor:
+    def tokens(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, 1 + N, C): class token and patches with their positions, before the first block."""
-        side = self.image_side
-        if crops.shape[2:] != (side, side):
+        height, width, side = *images.shape[2:], self.image_side
+        if (height, width) != (side, side):
             raise ConfigError(
-                f"crops of {crops.shape[2]} x {crops.shape[3]} pixels reached a transformer built for {side} x {side}: "
+                f"crops of {height} x {width} pixels reached a transformer built for {side} x {side}: "
                 "give data.crop_side and the transformer the same number"
             )
-        patches = self.patch_embed(crops).flatten(1, 2)
-        return torch.cat((self.cls_token.expand(len(crops), -1, -1), patches), dim=1) + self.pos_embed
+        return super().tokens(images)
 
     def forward(self, images: Tensor) -> list[Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """(B, 3, S, S) -> four maps (B, C, ., .) of sides 4 G, 2 G, G and G / 2."""
@@ -81,24 +77,13 @@ def eva02_multi_scale(
     the rotary positions. ConfigError for sizes, taps and crops that do not fit together.
     """
     if isinstance(size, str):
-        if size not in SIZES:
-            raise ConfigError(f"EVA-02 size {size!r} does not exist: choose one of {', '.join(SIZES)}")
-        taps, size = taps or TAPS.get(size, ()), SIZES[size]
+        taps, size = taps or TAPS.get(size, ()), size_of(size)
     if len(taps) != 4 or list(taps) != sorted(set(taps)) or not 0 <= taps[0] <= taps[-1] < size.depth:
         raise ConfigError(f"taps={tuple(taps)} must be four ascending blocks from 0 to {size.depth - 1}")
     if crop_side % (2 * patch):
         raise ConfigError(f"crop_side={crop_side} is not a multiple of {2 * patch}, the stride of the coarsest map")
     rope = RotaryTable(crop_side // patch, size.width // size.heads, rotary_grid)
-    blocks = [
-        Block(
-            size.width,
-            Attention(size.width, size.heads, rope),
-            SwiGLU(size.width, int(size.width * (4 * 2 / 3)), sub_norm=size.sub_norm),
-            window=0,
-            drop_path=rate,
-        )
-        for rate in drop_path_rates(drop_path, size.depth)
-    ]
+    blocks = eva02_blocks(size, rope, drop_path)
     return MultiScaleViT(
-        size.width, blocks, taps=taps, crop_side=crop_side, patch=patch, shared={"rope": rope}, recompute=recompute
+        size.width, blocks, taps=taps, image_side=crop_side, patch=patch, rope=rope, recompute=recompute
     )

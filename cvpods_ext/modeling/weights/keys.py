@@ -7,13 +7,13 @@ Ours are detectron2's (`backbone.bottom_up.res2.0.conv1.norm.weight`). A transla
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from cvpods_ext.errors import WeightsError
-from cvpods_ext.modeling.weights.eva02 import split_fused
+from cvpods_ext.modeling.weights import eva02
 
 State = dict[str, Tensor]
 
@@ -138,37 +138,14 @@ def from_resnet(state: Mapping[str, Tensor]) -> State:
     return {resnet_name(name) or name: value for name, value in state.items()}
 
 
-_TIMM_EVA = (
-    (r"(.*\bmlp\.)fc1_g\.(.+)", r"\1w1.\2"),
-    (r"(.*\bmlp\.)fc1_x\.(.+)", r"\1w2.\2"),
-    (r"(.*\bmlp\.)fc2\.(.+)", r"\1w3.\2"),
-    (r"(.*\bmlp\.)norm\.(.+)", r"\1ffn_ln.\2"),
-    (r"(.*\battn\.)([qv])_proj\.bias", r"\1\2_bias"),
-)
-
-
-def timm_eva_name(name: str) -> str:
-    """EVA-02's own name of a tensor of timm's EVA-02."""
-    for pattern, ours in _TIMM_EVA:
-        found = re.fullmatch(pattern, name)
-        if found:
-            return found.expand(ours)
-    return name
-
-
-def from_vit(state: Mapping[str, Tensor]) -> State:
-    """Prepare a pre-trained or classifying transformer (MAE) for a detection backbone.
-
-    What a backbone lacks is left out (final norm, heads, tokens, rotary tables, which are computed): a bare `norm.*`
-    would otherwise match every norm of a model by its suffix.
-    """
-    outside = re.compile(r"(norm|fc_norm|head|lm_head|rope)\.|(cls|mask)_token$|.*\brope\b")
-    return {name: value for name, value in state.items() if not outside.match(name)}
-
-
 def from_eva(state: Mapping[str, Tensor]) -> State:
-    """Prepare EVA-02, of its authors or of timm, like any transformer, and give its layers the authors' names."""
-    return {timm_eva_name(name): value for name, value in split_fused(from_vit(state)).items()}
+    """Give the layers of EVA-02, of its authors or of timm, the authors' names."""
+    return {eva02.timm_name(name): value for name, value in eva02.split_fused(state).items()}
+
+
+def from_mmpretrain(state: Mapping[str, Tensor]) -> State:
+    """Give the layers of mmpretrain's EVA-02 the authors' names."""
+    return from_eva(eva02.from_mmpretrain(state))
 
 
 # ---- which program wrote it -----------------------------------------------------------------------------------------
@@ -178,45 +155,55 @@ _TRANSLATORS: Mapping[str, Callable[[Mapping[str, Tensor]], State]] = {
     "caffe2": from_caffe2,
     "resnet": from_resnet,
     "eva02": from_eva,
-    "vit": from_vit,
+    "mmpretrain": from_mmpretrain,
+    "vit": dict,
     "detectron2": dict,
 }
 EXPECTATIONS: Mapping[str, str] = {
     "caffe2": "images are BGR, 0 to 255, std 1, and bottlenecks stride in their 1x1 convolution",
     "resnet": f"{_RGB}, and bottlenecks stride in their 3x3 convolution",
-    "eva02": _RGB,
+    "eva02": "images are RGB, normalised as in CLIP by classifiers, and as in ImageNet by detectors and segmentation",
+    "mmpretrain": (
+        "images are RGB, normalised as in CLIP, and layers are normalised with eps 1e-5, where this model has the 1e-6 "
+        "of EVA-02's authors: outputs differ by about 1e-5 of the largest"
+    ),
     "vit": _RGB,
     "detectron2": "",
 }
 
 
 def family(names: Iterable[str]) -> str:
-    """ "caffe2", "resnet" (torchvision, timm), "eva02" or "vit" (backbone only) or "detectron2" (anything else)."""
+    """ "caffe2", "resnet" (torchvision, timm), "eva02", "mmpretrain" (its EVA-02), "vit" or "detectron2" (all else)."""
     names = set(names)
     if any(re.fullmatch(r"(res\d_\d+_branch\w+|conv1|conv_rpn\w*|fc6)_w", name) for name in names):
         return "caffe2"
     if "layer1.0.conv1.weight" in names:
         return "resnet"
+    if "backbone.patch_embed.projection.weight" in names and "backbone.layers.0.mlp.w12.weight" in names:
+        return "mmpretrain"
     if "patch_embed.proj.weight" in names and any(name.startswith("blocks.0.attn.") for name in names):
         # Only EVA-02 treats queries apart from keys.
         return "eva02" if any(name.startswith("blocks.0.attn.q_") for name in names) else "vit"
     return "detectron2"
 
 
-def translate(state: Mapping[str, Tensor]) -> tuple[State, str]:
+def translate(state: Mapping[str, Tensor], wanted: Collection[str] | None = None) -> tuple[State, str]:
     """Rename a state dict of any known family; also give the family, whose EXPECTATIONS the model should meet.
 
-    WeightsError if names and shapes do not belong together.
+    With the names of a model as `wanted`, what lies around the blocks of a transformer is left out unless the model
+    has it, see `eva02.with_place`. WeightsError if names and shapes do not belong together.
     """
     state = strip_wrappers(state)
     kind = family(state)
     try:
-        return _TRANSLATORS[kind](state), kind
+        renamed = _TRANSLATORS[kind](state)
     except (RuntimeError, IndexError, ValueError) as error:
         if isinstance(error, WeightsError):
             raise
         reason = str(error).splitlines()[0]
         raise WeightsError(f"its names are those of the {kind} family, but its shapes are not ({reason})") from None
+    is_transformer = kind in ("eva02", "mmpretrain", "vit")
+    return (eva02.with_place(renamed, wanted) if is_transformer and wanted is not None else renamed), kind
 
 
 # ---- matching names of differing depth ------------------------------------------------------------------------------

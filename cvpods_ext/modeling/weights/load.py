@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cvpods_ext.errors import ConfigError, WeightsError
+from cvpods_ext.modeling.backbones.eva02 import RotaryTable
 from cvpods_ext.modeling.weights.keys import EXPECTATIONS, match_suffixes, translate
 from cvpods_ext.modeling.weights.reader import Checkpoint
 from cvpods_ext.modeling.weights.report import LoadReport, Mismatch, grouped
@@ -17,6 +18,8 @@ from cvpods_ext.modeling.weights.surgery import class_count_note
 
 # Computed from the config, or meaningless without training: neither their absence nor their presence is news.
 _SILENT = re.compile(r"(^|\.)(cell_anchors\.\d+|pixel_mean|pixel_std|num_batches_tracked|rope\w*\.freqs_(cos|sin))$")
+
+_ROTARY_ROUNDING = 2e-3  # of a table kept in 16 bits
 
 
 def load_into(
@@ -34,10 +37,10 @@ def load_into(
         checkpoint = Checkpoint(dict(checkpoint), {}, "torch")
     versions = {name.removeprefix("module."): v for name, v in checkpoint.metadata.get("versions", {}).items()}
     try:
-        translated, kind = translate(checkpoint.state)
+        ours = {name: value.shape for name, value in model.state_dict().items()}
+        translated, kind = translate(checkpoint.state, ours.keys())
         kind = checkpoint.metadata.get("family", kind)  # a converted file remembers where it came from
         theirs = {name: value.shape for name, value in translated.items()}
-        ours = {name: value.shape for name, value in model.state_dict().items()}
         matches = match_suffixes(ours, theirs, _same_but_for_ones)
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}") from None
@@ -52,7 +55,7 @@ def load_into(
     notes += _kind_notes(source, model, fitting)
     notes += _stride_note(model, kind)
     notes += _fit_frozen_norms(model, fitting, versions)
-    notes += class_count_note(skipped)
+    notes += class_count_note(skipped) + _rotary_note(model, fitting)
     model.load_state_dict(fitting, strict=False)
     computed = {name for name, _ in model.named_buffers()} - ours.keys()  # averages hold these as well
     return LoadReport(
@@ -132,6 +135,23 @@ def _nothing_fits(
         f"no tensor of {source} fits the model: {why}. It belongs to another architecture; "
         f"see its names with `pods_weights inspect {source}`"
     )
+
+
+def _rotary_note(model: nn.Module, fitting: Mapping[str, Tensor]) -> list[str]:
+    """Say that a file was trained with rotary tables of another formula; its weights belong to its tables."""
+    off = 0.0
+    for module in {each for each in model.modules() if isinstance(each, RotaryTable)}:
+        names = [name for name, other in model.named_modules(remove_duplicate=False) if other is module]
+        for kind, own in module.named_buffers():
+            found = [fitting[f"{name}.{kind}"] for name in names if f"{name}.{kind}" in fitting]
+            off = max([off, *((one.float() - own).abs().max().item() for one in found if not own.is_meta)])
+    if off < _ROTARY_ROUNDING:
+        return []
+    return [
+        f"WARNING: the rotary tables of the file differ from those of EVA-02's authors by up to {off:.2g} (mmpretrain "
+        "computes others). They are taken over, since the weights were trained with them; for a file that was only "
+        "converted by mmpretrain, leave them out by model.init_skip=('freqs_(cos|sin)$',)"
+    ]
 
 
 # ---- frozen batch norms ---------------------------------------------------------------------------------------------

@@ -1,0 +1,137 @@
+"""What is done to an image before it is classified: resize and crop at test time, augmentation in training.
+
+Photos are Pillow images in RGB, since the published models were trained and tested on what Pillow resamples; results
+are uint8 (3, side, side). Augmentation draws from one generator, whatever library an operation is from.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+from cvpods_ext.errors import ConfigError
+
+BICUBIC = Image.Resampling.BICUBIC
+
+
+def pixels(photo: Image.Image) -> Tensor:
+    """uint8 (3, H, W)."""
+    return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
+
+
+class TestTransform(Protocol):
+    """From a photo of any size to what the model is tested on."""
+
+    __test__ = False
+
+    def __call__(self, photo: Image.Image) -> Tensor:
+        """RGB -> uint8 (3, side, side)."""
+        ...
+
+
+@dataclass(frozen=True)
+class ShortEdgeCrop:
+    """Resize the shorter edge to `side` / `crop_ratio`, then take the middle `side` x `side` pixels."""
+
+    side: int
+    crop_ratio: float = 1.0
+
+    def __call__(self, photo: Image.Image) -> Tensor:
+        """RGB -> uint8 (3, side, side)."""
+        width, height = short_edge_size(photo.size, int(self.side / self.crop_ratio))
+        resized = photo if (width, height) == photo.size else photo.resize((width, height), BICUBIC)
+        left, top = round((width - self.side) / 2), round((height - self.side) / 2)
+        return pixels(resized.crop((left, top, left + self.side, top + self.side)))
+
+
+@dataclass(frozen=True)
+class Squash:
+    """Resize to `side` x `side` whatever the photo's ratio, so that nothing is cut off."""
+
+    side: int
+
+    def __call__(self, photo: Image.Image) -> Tensor:
+        """RGB -> uint8 (3, side, side)."""
+        return pixels(photo.resize((self.side, self.side), BICUBIC))
+
+
+def short_edge_size(size: tuple[int, int], short: int) -> tuple[int, int]:
+    """(width, height) whose shorter edge is `short`; the other one is cut down to whole pixels."""
+    width, height = size
+    if width <= height:
+        return short, int(short * height / width)
+    return int(short * width / height), short
+
+
+@dataclass(frozen=True)
+class TrainingTransform:
+    """A crop of random area and ratio resized to `side`, mirrored or not, then augmented if asked for.
+
+    `area` is the range of the crop's share of the photo. `auto_augment` is a policy in timm's notation, such as
+    rand-m9-mstd0.5-inc1; ConfigError for one that timm does not know. `fill` is the colour of what it moves in.
+    """
+
+    side: int
+    area: tuple[float, float] = (0.08, 1.0)
+    flip: float = 0.5
+    auto_augment: str = ""
+    fill: tuple[int, int, int] = (124, 116, 104)
+
+    def __call__(self, photo: Image.Image, rng: np.random.Generator) -> Tensor:
+        """RGB -> uint8 (3, side, side); all randomness comes from `rng`."""
+        with drawing_from(rng):
+            return pixels(self._augment(self._crop(photo)))
+
+    @cached_property
+    def _crop(self) -> Callable[[Any], Any]:
+        crop = v2.RandomResizedCrop(self.side, self.area, interpolation=v2.InterpolationMode.BICUBIC)
+        return v2.Compose([crop, v2.RandomHorizontalFlip(self.flip)])
+
+    @cached_property
+    def _augment(self) -> Callable[[Any], Any]:
+        return augmentation(self.auto_augment, self.side, self.fill) if self.auto_augment else _unchanged
+
+
+def _unchanged(image: Any) -> Any:
+    return image
+
+
+def augmentation(policy: str, side: int, fill: tuple[int, int, int]) -> Callable[[Image.Image], Image.Image]:
+    """timm's augmentation of that name for images of `side` pixels; ConfigError if there is none."""
+    from timm.data.auto_augment import augment_and_mix_transform, auto_augment_transform, rand_augment_transform
+
+    settings = {"translate_const": int(side * 0.45), "img_mean": fill, "interpolation": BICUBIC}
+    makers = {"rand": rand_augment_transform, "augmix": augment_and_mix_transform}
+    try:
+        return makers.get(policy.partition("-")[0], auto_augment_transform)(policy, settings)
+    except (AssertionError, KeyError, ValueError) as error:
+        raise ConfigError(
+            f"data.auto_augment={policy!r} is no policy of timm's ({type(error).__name__}); write for example "
+            "rand-m9-mstd0.5-inc1, augmix-m5 or original"
+        ) from None
+
+
+@contextmanager
+def drawing_from(rng: np.random.Generator) -> Iterator[None]:
+    """Within, the global generators of random, numpy and torch continue from `rng`; afterwards as they were before."""
+    before = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
+    seeds = rng.integers(1 << 32, size=3).tolist()
+    random.seed(seeds[0])
+    np.random.seed(seeds[1])
+    torch.default_generator.manual_seed(seeds[2])
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.random.set_rng_state(before[2])
