@@ -36,7 +36,9 @@ def main() -> None:
     flags.add_argument("--metrics", default="", metavar="A,B", help="columns (default: the usual ones of the family)")
     flags.add_argument("--out", type=Path, metavar="FILE", help="write there; .md, .csv and .tex choose the format")
     flags.add_argument("--intervals", action="store_true", help="resample the predictions on disk: how sure is it?")
-    flags.add_argument("--reference", default="", metavar="NAME", help="compare with this one (default: the first)")
+    flags.add_argument(
+        "--reference", default="", metavar="NAME", help="intervals of differences to this row (default: first)"
+    )
     flags.add_argument("--resamples", type=int, default=1000, metavar="N", help="for --intervals (default: 1000)")
     flags.add_argument("--html", type=Path, metavar="FILE", help="write a page, with intervals and errors")
     own_flags = {}
@@ -57,10 +59,12 @@ def _run(arguments: argparse.Namespace, own_flags: Mapping[str, str]) -> None:
     if arguments.resamples < 2:
         raise ConfigError(f"--resamples must be at least 2, got {arguments.resamples}")
     found = collect(arguments.folders or [Path()])
+    if arguments.reference:
+        _require_row(arguments.reference, found.entries)
     metrics = [name for name in arguments.metrics.split(",") if name]
     built = tables(found.entries, [arguments.task] if arguments.task else [], metrics, found.notes)
     given = {name: task for name, task in own_flags.items() if getattr(arguments, name) is not None}
-    if arguments.intervals or arguments.html or given:
+    if arguments.intervals or arguments.reference or arguments.html or given:
         request = _request(found.entries, arguments, given)
         details = find(request.entries[0].task).open(request)
         built += details.intervals()
@@ -68,6 +72,16 @@ def _run(arguments: argparse.Namespace, own_flags: Mapping[str, str]) -> None:
             write_text(arguments.html, render(request.title, built, details.page()))
             print(f"{arguments.html}: {arguments.html.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
     _show(built, arguments.format or _format_of(arguments.out), arguments.out)
+
+
+def _require_row(name: str, entries: Sequence[Entry]) -> None:
+    """ConfigError unless a measured row of the comparison is called `name`."""
+    from cvpods_ext.evaluation.metric_table import nearest
+    from cvpods_ext.report.runs import labels
+
+    known = labels([entry for entry in entries if entry.runs])
+    if name not in known:
+        raise ConfigError(f"--reference {name!r} is none of the measured experiments: {nearest(name, known)}")
 
 
 def _request(entries: Sequence[Entry], arguments: argparse.Namespace, given: Mapping[str, str]) -> Request:

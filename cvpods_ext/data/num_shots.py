@@ -83,9 +83,17 @@ def frequency_groups(data: DetectionData, start: Path | str) -> FrequencyGroups:
         return FrequencyGroups(stated, "stated by the training set")
     annotations = _annotations(data, start)
     groups = statistics.groups_by_count(statistics.count_classes(annotations), data.frequency_limits)
-    rare, common = data.frequency_limits
-    origin = f"training images per class in {annotations.facts['json']}: rare <= {rare} < common <= {common} < frequent"
+    origin = f"training images per class in {annotations.facts['json']}: {statistics.in_words(data.frequency_limits)}"
     return FrequencyGroups(groups, origin)
+
+
+def frequency_groups_if_known(data: DetectionData, start: Path | str) -> FrequencyGroups | None:
+    """`frequency_groups`, or None where the training set is not on this machine, which is warned about."""
+    try:
+        return frequency_groups(data, start)
+    except DataError as error:
+        logger.warning("frequency groups are those of the test set: the training set cannot be read (%s)", error)
+        return None
 
 
 def num_images(data: Data, start: Path | str) -> int:

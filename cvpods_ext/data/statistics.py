@@ -122,6 +122,11 @@ def groups_by_count(image_counts: np.ndarray, limits: tuple[int, int] = LVIS_LIM
     return np.where(image_counts <= rare, "r", np.where(image_counts <= common, "c", "f"))
 
 
+def in_words(limits: tuple[int, int]) -> str:
+    """The limits of `groups_by_count` as tables and messages say them."""
+    return f"rare <= {limits[0]} < common <= {limits[1]} < frequent"
+
+
 def nothing_repeats(pairs: Pairs, sampler: str, threshold: float) -> str:
     """Why repeat-factor sampling draws every image once, and a threshold that would repeat some; "" if it repeats.
 

@@ -8,8 +8,9 @@ no torch.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from cvpods_ext.errors import ConfigError
 
@@ -91,17 +92,23 @@ class Family:
         return replace(self, metrics=(*self.metrics, *strange)) if strange else self
 
 
+def _nothing(settings: Mapping[str, Any]) -> str:
+    return ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MetricTable:
     """The families of a task, in the order in which tables show them.
 
     `conditions` are settings of a test that move its numbers: results that differ in one of them are not comparable.
-    `observations` are settings that a test notes about its predictions, so that they differ between seeds.
+    `observations` are settings that a test notes about its predictions, so that they differ between seeds. `remark`
+    says, from the settings of a test, what a reader of its numbers must know, in one line; "" is nothing.
     """
 
     families: tuple[Family, ...] = ()
     conditions: tuple[str, ...] = ()
     observations: tuple[str, ...] = ()
+    remark: Callable[[Mapping[str, Any]], str] = _nothing
 
     @property
     def names(self) -> tuple[str, ...]:

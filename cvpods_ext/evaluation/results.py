@@ -28,6 +28,17 @@ class Results:
     changes: Mapping[str, list[Any]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether the detections are another program's, so that no experiment folder made them."""
+        return "detections" in self.provenance
+
+    @property
+    def content(self) -> str:
+        """Digest of the weights, or of imported detections: equal ones were predicted once; "" where unknown."""
+        found = self.provenance.get("detections_sha256") or self.provenance.get("weights_sha256")
+        return found if isinstance(found, str) else ""
+
     def write(self, path: Path) -> None:
         """Write atomically; a metric that is not a finite number or None is a DataError."""
         content = asdict(self)

@@ -18,6 +18,7 @@ from cvpods_ext.report import published
 from cvpods_ext.report.published import Published
 from cvpods_ext.report.runs import Entry, comparable, labels, table_of
 from cvpods_ext.report.table import NO_GROUND_TRUTH, UNMEASURED, Cell, Table, mark_best
+from cvpods_ext.runtime.words import counted, printable
 
 
 def tables(
@@ -102,7 +103,7 @@ def _table(rows: Rows, family: Family, metrics: Sequence[Metric], notes: Sequenc
         header=(*words, *(metric.heading for metric in metrics), *(f"published {one.heading}" for one in reported)),
         rows=tuple(next(marked) if fair else tuple(row) for row, fair in zip(cells, eligible, strict=True)),
         text_columns=1,
-        notes=(*_notes(rows, eligible), *([family.note] if family.note else []), *notes),
+        notes=(*_notes(rows, eligible), *([family.note] if family.note else []), *remarks(rows), *notes),
     )
 
 
@@ -153,15 +154,28 @@ def published_cell(record: Published | None, family: str, metric: Metric) -> Cel
     return Cell(UNMEASURED) if value is None else Cell(metric.format(value), value)
 
 
+def remarks(rows: Rows) -> list[str]:
+    """What the task remarks on the settings of the measured rows, each once, and on whom where they differ."""
+    found: dict[str, dict[str, None]] = {}
+    for entry in rows.entries:
+        for run in entry.runs:
+            found.setdefault(printable(rows.table.remark(run.settings)), {})[entry.experiment] = None
+    texts = [text for text in found if text]
+    return texts if len(found) == 1 else [f"{text} ({', '.join(found[text])})" for text in texts]
+
+
 def _notes(rows: Rows, eligible: Sequence[bool]) -> list[str]:
     """Sources of what is published, and every reason not to compare two numbers of the table."""
-    notes = []
+    notes = _same_weights(rows.entries)
     if any(len(entry.runs) > 1 for entry in rows.entries):
         notes.append("several runs: mean [lowest, highest]")
     for entry in rows.entries:
         if entry.superseded:
-            results = "1 older result" if entry.superseded == 1 else f"{entry.superseded} older results"
-            notes.append(f"{entry.experiment}: {results} of the same seed left out, the newest counts")
+            same = "detections" if entry.runs[0].is_imported else "seed or weights"
+            results = counted(entry.superseded, "older result")
+            notes.append(f"{entry.experiment}: {results} of the same {same} left out, the newest counts")
+        if entry.formerly:
+            notes.append(f"{entry.experiment}: made when its folder was called {', '.join(entry.formerly)}")
     if not all(eligible):
         notes.append("rows whose conditions are named in parentheses are not comparable with the others")
     sources: dict[str, list[str]] = {}
@@ -173,6 +187,17 @@ def _notes(rows: Rows, eligible: Sequence[bool]) -> list[str]:
         whom = "all rows" if len(names) == len(rows.entries) > 1 else ", ".join(dict.fromkeys(names))
         notes.append(f"published, {whom}: {description}")
     return notes
+
+
+def _same_weights(entries: Sequence[Entry]) -> list[str]:
+    """A note for rows that are one run under several names, as a copied folder is."""
+    rows: dict[str, dict[str, None]] = {}
+    for entry in entries:
+        for run in entry.runs:
+            if run.content:
+                rows.setdefault(run.content, {})[entry.experiment] = None
+    names = dict.fromkeys(" and ".join(names) for names in rows.values() if len(names) > 1)
+    return [f"{each}: one run, whose weights or detections are the same" for each in names]
 
 
 def _differing(entry: Entry, confounders: Mapping[str, object], conditions: Sequence[str]) -> list[str]:

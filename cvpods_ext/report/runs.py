@@ -15,6 +15,7 @@ from cvpods_ext.config.schema import DatasetFiles
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.evaluation.metric_table import MetricTable
 from cvpods_ext.evaluation.results import Results
+from cvpods_ext.runtime.words import counted
 from cvpods_ext.tasks.task import metric_table
 
 # Beside the conditions of the task: what a number depends on in every task.
@@ -34,8 +35,8 @@ class Entry:
     """One row: the runs of an experiment under one set of conditions; no runs for one that was not tested yet.
 
     `traits` are what else distinguishes the row from others of the experiment: changed config keys, settings, sources.
-    `families` are those that a test of an untested experiment would compute. `superseded` results had the seed of a
-    newer one.
+    `families` are those that a test of an untested experiment would compute. `superseded` results had the seed or the
+    weights of a newer one. `formerly` are other names under which results of this folder were written.
     """
 
     experiment: str
@@ -47,6 +48,7 @@ class Entry:
     traits: Mapping[str, Any] = field(default_factory=dict)
     families: tuple[str, ...] = ()
     superseded: int = 0
+    formerly: tuple[str, ...] = ()
 
     def values(self, family: str, metric: str) -> list[float | None] | None:
         """The metric of every run, None inside where there was no ground truth; None if no run measured it."""
@@ -69,8 +71,7 @@ class Found:
     @property
     def notes(self) -> list[str]:
         """What a reader of a table of these rows must know about the search."""
-        counts = {kind: "1 result" if n == 1 else f"{n} results" for kind, n in self.left_out.items()}
-        return [f"left out: {count} {LEFT_OUT[kind]}" for kind, count in counts.items()]
+        return [f"left out: {counted(n, 'result')} {LEFT_OUT[kind]}" for kind, n in self.left_out.items()]
 
 
 def collect(folders: Sequence[Path]) -> Found:
@@ -93,25 +94,33 @@ def collect(folders: Sequence[Path]) -> Found:
 
 
 def group(found: Iterable[tuple[Path, Results]]) -> list[Entry]:
-    """Pool runs that differ in nothing but the seed; of several with one seed the newest counts."""
-    pools: dict[str, list[tuple[Path, Results]]] = {}
+    """Pool runs that differ in nothing but the seed; of several with one seed or the same weights the newest counts."""
+    pools: dict[str, tuple[str, list[tuple[Path, Results]]]] = {}
     for path, results in found:
-        identity = [results.experiment, results.dataset, results.task, conditions_of(results), _traits(results)]
-        pools.setdefault(json.dumps(identity, sort_keys=True, default=str), []).append((path, results))
-    return [_pooled(members) for members in pools.values()]
+        name = name_of(path, results)
+        identity = [name, results.dataset, results.task, conditions_of(results), _traits(results)]
+        members = pools.setdefault(json.dumps(identity, sort_keys=True, default=str), (name, []))[1]
+        members.append((path, results))
+    return [_pooled(name, members) for name, members in pools.values()]
 
 
-def _pooled(members: Sequence[tuple[Path, Results]]) -> Entry:
-    by_seed: dict[str, tuple[Path, Results]] = {}
-    for path, results in members:
-        made = results.provenance
-        seed = json.dumps(made.get("seed", made.get("weights_sha256", str(path))), default=str)
-        if seed not in by_seed or str(made.get("date", "")) >= str(by_seed[seed][1].provenance.get("date", "")):
-            by_seed[seed] = (path, results)
-    paths, runs = zip(*by_seed.values(), strict=True)
+def name_of(path: Path, results: Results) -> str:
+    """The name of the experiment folder that the results lie in, which may have been copied or renamed since.
+
+    Detections of another program keep the name of their file, and results outside of such folders the one they have.
+    """
+    if not results.is_imported:
+        for folder in path.resolve().parents:
+            if (folder / "config.py").is_file() and (folder / "net.py").is_file():
+                return folder.name
+    return results.experiment
+
+
+def _pooled(name: str, members: Sequence[tuple[Path, Results]]) -> Entry:
+    paths, runs = zip(*_newest(members), strict=True)
     first: Results = runs[0]
     return Entry(
-        experiment=first.experiment,
+        experiment=name,
         dataset=first.dataset,
         task=first.task,
         runs=runs,
@@ -119,7 +128,27 @@ def _pooled(members: Sequence[tuple[Path, Results]]) -> Entry:
         conditions=conditions_of(first),
         traits=_traits(first),
         superseded=len(members) - len(runs),
+        formerly=tuple(dict.fromkeys(run.experiment for run in runs if run.experiment != name)),
     )
+
+
+def _newest(members: Sequence[tuple[Path, Results]]) -> list[tuple[Path, Results]]:
+    """The members, in their order, without those that have the seed or the weights of a newer one."""
+    kept: list[int] = []
+    known: set[str] = set()
+    for i in sorted(range(len(members)), key=lambda i: (_date(members[i][1]), i), reverse=True):
+        results = members[i][1]
+        marks = {results.content} - {""}
+        if "seed" in results.provenance:
+            marks.add(f"seed {results.provenance['seed']}")
+        if not marks & known:
+            kept.append(i)
+            known |= marks
+    return [members[i] for i in sorted(kept)]
+
+
+def _date(results: Results) -> str:
+    return str(results.provenance.get("date", ""))
 
 
 def results_of(folder: Path) -> list[Path]:
@@ -224,8 +253,8 @@ def _short(value: Any) -> str:
 def _traits(results: Results) -> dict[str, Any]:
     """What makes another network, training or test, beside the conditions: results are pooled only if all agree.
 
-    Changed settings (their new values) with seeds in paths made alike, settings of the test, the experiment folder's
-    sources and our version; the last two are absent in results of early versions.
+    Changed settings (their new values) with seeds in paths made alike, settings of the test, detections of another
+    program, the experiment folder's sources and our version; the last two are absent in results of early versions.
     """
     traits: dict[str, Any] = {}
     for key, pair in results.changes.items():
@@ -238,6 +267,7 @@ def _traits(results: Results) -> dict[str, Any]:
     traits |= {key: value for key, value in results.settings.items() if key not in known}
     versions = results.provenance.get("versions")
     found = {
+        "detections": results.content if results.is_imported else None,
         "sources": results.provenance.get("sources_sha256"),
         "version": versions.get("cvpods_ext") if isinstance(versions, dict) else None,
     }

@@ -18,10 +18,8 @@ from cvpods_ext.data.annotations.annotations import Annotations
 from cvpods_ext.data.annotations.annotations import load as load_annotations
 from cvpods_ext.data.catalog import resolve
 from cvpods_ext.data.detection_dataset import read_image, read_targets
-from cvpods_ext.data.num_shots import frequency_groups
+from cvpods_ext.data.num_shots import frequency_groups_if_known
 from cvpods_ext.data.paths import DatasetPaths
-from cvpods_ext.data.statistics import FrequencyGroups
-from cvpods_ext.errors import DataError
 from cvpods_ext.evaluation.detection import coco_json
 from cvpods_ext.evaluation.detection.background_eval import evaluating_beside
 from cvpods_ext.evaluation.detection.detections import (
@@ -76,7 +74,8 @@ class DetectionPredictions(Predictions):
     def evaluate(self, families: Sequence[str]) -> Evaluation:
         """By the rules of `config.test`."""
         test, files = self._config.test, self._files.annotations
-        found = evaluate(files, self.folder, families, test.max_detections, test.evaluator, self._frequency())
+        groups = frequency_groups_if_known(self._config.data, self.experiment.folder)
+        found = evaluate(files, self.folder, families, test.max_detections, test.evaluator, groups)
         return Evaluation(dict(found), found.settings)
 
     def evaluated_beside(self, num_images: int) -> AbstractContextManager[None]:
@@ -128,14 +127,6 @@ class DetectionPredictions(Predictions):
         categories = [{"id": category.id, "name": category.name} for category in annotations.categories]
         logger.info("%s: file names start at %s", file, root)
         return coco_json.export_dataset(self.folder, file, images, categories)
-
-    def _frequency(self) -> FrequencyGroups | None:
-        """Of the training set; None where that is not on this machine."""
-        try:
-            return frequency_groups(self._config.data, self.experiment.folder)
-        except DataError as error:
-            logger.warning("frequency groups are those of the test set: the training set cannot be read (%s)", error)
-            return None
 
     @property
     def _files(self) -> DatasetPaths:

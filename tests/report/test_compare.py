@@ -121,3 +121,27 @@ def test_help_is_instant_and_ends_in_examples():
     assert run.returncode == 0
     assert "examples:\n  pods_compare" in run.stdout
     assert time.perf_counter() - started < 5  # 0.1 s measured alone; a generous bound for a busy machine
+
+
+def command(*arguments):
+    call = [sys.executable, "-c", "from cvpods_ext.cli.compare import main; main()", *map(str, arguments)]
+    return subprocess.run(call, capture_output=True, text=True, check=False)
+
+
+def test_an_unknown_reference_is_refused_with_the_names_that_there_are(tmp_path):
+    for name in ("plain", "cosine"):
+        write_results(tmp_path / name, name, {"AP": 10.0})
+    done = command(tmp_path, "--reference", "plane")
+    assert done.returncode == 2
+    message = " ".join(done.stderr.split())
+    assert "--reference 'plane' is none of the measured experiments: did you mean 'plain'?" in message
+    assert "known: cosine, plain" in message
+    assert done.stdout == ""
+
+
+def test_a_reference_asks_for_intervals(tmp_path):
+    write_experiment(tmp_path / "plain")
+    write_results(tmp_path / "plain", "plain", {"AP": 10.0})
+    done = command(tmp_path, "--reference", "plain")
+    assert done.returncode == 2  # there are no data to resample here, and that is said instead of nothing
+    assert "PODS_DATASETS" in done.stderr

@@ -1,5 +1,7 @@
 """Which results belong together, and which may be compared."""
 
+import shutil
+
 import pytest
 from results_files import write_experiment, write_results
 
@@ -123,7 +125,7 @@ def test_of_equal_seeds_the_newest_counts_and_the_table_says_so(tmp_path):
     (entry,) = collect([tmp_path]).entries
     assert (entry.values("segm", "AP"), entry.superseded) == ([3.0], 2)
     (table,) = tables([entry])
-    assert "a: 2 older results of the same seed left out, the newest counts" in table.notes
+    assert "a: 2 older results of the same seed or weights left out, the newest counts" in table.notes
 
 
 def test_runs_that_were_set_aside_are_left_out_and_counted(tmp_path):
@@ -175,3 +177,68 @@ def test_an_experiment_keeps_its_results_beside_its_config(tmp_path):
     write_results(folder / "outputs" / "seed3", "a", {"AP": 1.0}, seed=3)
     (entry,) = measured_or_not(folder)
     assert entry.seeds == [0, 1, 2]
+
+
+def copy_of(folder, name):
+    shutil.copytree(folder, folder.with_name(name))
+    return folder.with_name(name)
+
+
+def test_results_of_a_copied_folder_are_a_row_of_its_own_and_said_to_be_the_same_run(tmp_path):
+    folder = write_experiment(tmp_path / "a")
+    write_run(folder / "results" / "seed0", weights_sha256="w0")
+    copied = copy_of(folder, "b")
+    found = collect([tmp_path]).entries
+    assert [(entry.experiment, len(entry.runs), entry.formerly) for entry in found] == [("a", 1, ()), ("b", 1, ("a",))]
+    (table,) = tables(found)
+    assert [row[0].text for row in table.rows] == ["a", "b"]
+    assert "a and b: one run, whose weights or detections are the same" in table.notes
+    assert "b: made when its folder was called a" in table.notes
+    assert measured_or_not(copied)[0].experiment == "b"
+    write_run(copied / "results" / "seed1", seed=1, weights_sha256="w1")  # what is trained there joins it
+    assert [(entry.experiment, entry.seeds) for entry in collect([tmp_path]).entries] == [("a", [0]), ("b", [0, 1])]
+
+
+def write_imported(folder, digest, **metrics):
+    made = {"detections": "theirs.json", "detections_sha256": digest, "data_sha256": "d" * 64}
+    folder.mkdir(parents=True)
+    Results(experiment="theirs", dataset="d", metrics={"segm": metrics}, provenance=made).write(folder / "results.json")
+
+
+def test_the_same_detections_evaluated_in_two_folders_are_one_run(tmp_path):
+    for name in ("a", "b"):
+        write_experiment(tmp_path / name)
+        write_imported(tmp_path / name / "outputs" / "imported" / "theirs", "e" * 64, AP=10.0)
+    entries = [entry for entry in collect([tmp_path]).entries if entry.runs]
+    assert [(entry.experiment, len(entry.runs), entry.superseded) for entry in entries] == [("theirs", 1, 1)]
+    (table,) = tables(entries)
+    assert "theirs: 1 older result of the same detections left out, the newest counts" in table.notes
+
+
+def test_other_detections_of_the_same_name_are_no_seeds(tmp_path):
+    write_imported(tmp_path / "a", "e" * 64, AP=10.0)
+    write_imported(tmp_path / "b", "f" * 64, AP=30.0)
+    names = labels(collect([tmp_path]).entries)
+    assert names == ["theirs (detections=eeeeeeee)", "theirs (detections=ffffffff)"]
+
+
+def test_equal_weights_under_two_seeds_are_one_run(tmp_path):
+    write_run(tmp_path / "1", seed=0, weights_sha256="w", date="2026-01-01")
+    write_run(tmp_path / "2", seed=1, weights_sha256="w", date="2026-02-01")
+    write_run(tmp_path / "3", seed=2, weights_sha256="other")
+    (entry,) = collect([tmp_path]).entries
+    assert (entry.seeds, entry.superseded) == ([1, 2], 1)
+
+
+def test_the_origin_and_the_limits_of_the_frequency_groups_stand_under_the_table(tmp_path):
+    write_results(tmp_path / "a", "a", {"AP": 10.0}, protocol="lvis")
+    (table,) = tables(collect([tmp_path]).entries)
+    (note,) = [note for note in table.notes if note.startswith("frequency groups")]
+    assert note.startswith("frequency groups: stated by the test set (LVIS's own")
+    own = "training images per class in mine.json: rare <= 5 < common <= 50 < frequent"
+    write_results(tmp_path / "b", "b", {"AP": 10.0}, protocol="lvis", frequency=own)
+    (table,) = tables(collect([tmp_path]).entries)
+    assert [each for each in table.notes if each.startswith("frequency groups")] == [
+        f"{note} (a)",
+        f"frequency groups: {own} (b)",
+    ]

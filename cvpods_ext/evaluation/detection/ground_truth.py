@@ -28,7 +28,7 @@ from cvpods_ext.data.annotations.policy import (
 )
 from cvpods_ext.data.category_tables import Category
 from cvpods_ext.data.paths import DatasetPaths
-from cvpods_ext.data.statistics import FrequencyGroups, groups_by_count
+from cvpods_ext.data.statistics import LVIS_LIMITS, FrequencyGroups, groups_by_count, in_words
 from cvpods_ext.errors import DataError
 from cvpods_ext.evaluation.detection import annotation_masks
 from cvpods_ext.evaluation.detection.protocol import GROUPS
@@ -270,5 +270,5 @@ def _frequency(
         counts, origin = np.array([category.image_count for category in categories]), "image_count of the categories"
     else:
         counts, origin = own_counts, f"image counts of {path.name} itself"
-    notes["frequency"] = f"derived from {origin}"
+    notes["frequency"] = f"derived from {origin}: {in_words(LVIS_LIMITS)}"
     return np.array([GROUPS.index(group) for group in groups_by_count(counts)])

@@ -6,7 +6,8 @@ behind an underscore, what is computed from the matches; `evaluation.detection.f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from cvpods_ext.evaluation.metric_table import Family, Metric, MetricTable
 
@@ -138,8 +139,20 @@ def _families() -> Iterable[Family]:
             yield build(name, matched)
 
 
+def _frequency_groups(settings: Mapping[str, Any]) -> str:
+    """Where the groups are from and by what limits; a test notes it unless the test set itself states its groups."""
+    if "frequency" in settings:
+        return f"frequency groups: {settings['frequency']}"
+    if settings.get("protocol") != "lvis":
+        return ""
+    return (
+        "frequency groups: stated by the test set (LVIS's own: training images, rare <= 10 < common <= 100 < frequent)"
+    )
+
+
 METRICS = MetricTable(
     families=tuple(_families()),
     conditions=("protocol", "max_detections"),
+    remark=_frequency_groups,
     observations=("boxes_outside_their_image", "images_without_detections", "detections_cut_per_image"),
 )

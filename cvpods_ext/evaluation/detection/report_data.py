@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cvpods_ext.config.detection import DetectionData
 from cvpods_ext.config.experiment import Experiment
-from cvpods_ext.data import catalog
+from cvpods_ext.data import catalog, num_shots
 from cvpods_ext.data.annotations import annotations
 from cvpods_ext.errors import DataError
 from cvpods_ext.evaluation.detection import ground_truth
@@ -29,7 +30,9 @@ def open_data(experiment: Experiment, masks: bool) -> ReportData:
     """The test set of an experiment. Raises DataError for files that are absent or broken."""
     data, folder = experiment.config.data, experiment.folder
     loaded = annotations.load(catalog.resolve(data.test, folder))
-    gt = ground_truth.load(loaded.paths.annotations, masks=masks)
+    assert isinstance(data, DetectionData), "reports of detection are asked about experiments of detection"
+    groups = num_shots.frequency_groups_if_known(data, folder)
+    gt = ground_truth.load(loaded.paths.annotations, masks=masks, frequency=groups)
     position = {image_id: k for k, image_id in enumerate(loaded.image_ids.tolist())}
     return ReportData(
         gt,

@@ -6,6 +6,8 @@ Shapes: K = classes, I = images, B = resamples.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +26,19 @@ def _by_group(what: str) -> tuple[Metric, ...]:
 
 _COLUMNS = (("mIoU", "mIoUr", "mIoUc", "mIoUf", "mAcc", "aAcc"),)
 
+
+def _frequency_groups(settings: Mapping[str, Any]) -> str:
+    """What the groups are made by, and their limits."""
+    if not {"frequency_by", "rare_below", "frequent_from"} <= settings.keys():
+        return ""
+    return (
+        f"frequency groups: {settings['frequency_by']} of a class, rare < {settings['rare_below']:g} <= common < "
+        f"{settings['frequent_from']:g} <= frequent"
+    )
+
+
 METRICS = MetricTable(
+    remark=_frequency_groups,
     families=(
         Family(
             name="sem_seg",
@@ -48,7 +62,7 @@ METRICS = MetricTable(
             headline="mIoU",
             columns=(("mIoU", "mIoUr", "mIoUc", "mIoUf"),),
         ),
-    )
+    ),
 )
 
 

@@ -12,6 +12,8 @@ from cvpods_ext.data.statistics import FrequencyGroups
 from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.evaluation.detection.evaluate import evaluate
 
+OWN_COUNTS = "derived from image counts of annotations.json itself: rare <= 10 < common <= 100 < frequent"
+
 TOLERANCE = 1e-9  # of metrics in percent
 
 
@@ -111,7 +113,7 @@ def test_coco_file_agrees_with_pycocotools(coco):
     assert ours.settings["protocol"] == "coco"
     assert ours.settings["max_detections"] == 100
     assert theirs.settings["evaluator"] == "pycocotools"
-    assert ours.settings["frequency"] == "derived from image counts of annotations.json itself"
+    assert ours.settings["frequency"] == OWN_COUNTS
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -145,7 +147,7 @@ def test_absent_frequencies_are_derived_and_said_so(tmp_path):
         del category["frequency"]
     case = write_case(tmp_path, annotations, detections)
     own = evaluate(*case, families=("bbox",))
-    assert own.settings["frequency"] == "derived from image counts of annotations.json itself"
+    assert own.settings["frequency"] == OWN_COUNTS
     assert own["bbox"]["APr"] == own["bbox"]["AP"]  # six images: all are rare
     groups = FrequencyGroups(np.array(list("rccffrr")), "training images per class in train.json")
     given = evaluate(*case, ("bbox",), frequency=groups)
