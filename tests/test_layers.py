@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "tasks": BASICS | {"data", "modeling", "evaluation"},
     "engine": BASICS | {"data", "modeling", "evaluation", "tasks"},
     "report": {"errors", "config", "runtime", "evaluation", "structures", "tasks"},
+    "compat": BASICS | {"data", "modeling", "evaluation", "tasks", "engine"},
     "cli": BASICS | {"data", "modeling", "evaluation", "tasks", "engine", "report"},
 }
 COMMANDS = ("train", "test", "compare", "status", "debug", "env", "report", "data", "weights", "demo", "zoo")

@@ -30,6 +30,7 @@ LAYERS = (
     "tasks",
     "engine",
     "report",
+    "compat",
     "cli",
 )
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]

@@ -14,6 +14,8 @@ from cvpods_ext.runtime.text import WIDEST, show_error
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cvpods_ext.config.experiment import Experiment
+
 
 def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
     """A parser whose help ends in commands to paste."""
@@ -35,6 +37,12 @@ def add_run_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--dist-url", default="", metavar="URL", help="tcp://HOST:PORT of machine 0")
     flags.add_argument("--smoke", action="store_true", help="shrink images, data and iterations: a minute on a CPU")
     flags.add_argument("overrides", nargs="*", metavar="key=value", help="change config keys, e.g. schedule.lr=0.01")
+
+
+def show_notes(experiment: Experiment) -> None:
+    """Say once, whatever number of processes a launcher started, how the folder was read."""
+    if (notes := experiment.notes()) and os.environ.get("RANK", "0") == "0":
+        show_error("\n".join(notes))
 
 
 def guarded(prog: str, body: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cvpods_ext.cli.common import add_run_flags, guarded, parser
+from cvpods_ext.cli.common import add_run_flags, guarded, parser, show_notes
 from cvpods_ext.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from cvpods_ext.config.experiment import load_experiment
 
     experiment = load_experiment(arguments.dir, arguments.overrides, arguments.smoke)
+    show_notes(experiment)
     if arguments.detections is None:
         _test(arguments, experiment)
     elif arguments.weights:

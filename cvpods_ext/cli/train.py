@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cvpods_ext.cli.common import add_run_flags, guarded, parser
+from cvpods_ext.cli.common import add_run_flags, guarded, parser, show_notes
 
 if TYPE_CHECKING:
     from cvpods_ext.config.run_options import RunOptions
@@ -66,6 +66,7 @@ def _run(arguments: argparse.Namespace) -> None:
         overrides = _scaled(arguments, overrides)
     # Before processes start, so that mistakes are reported once.
     experiment = load_experiment(arguments.dir, overrides, arguments.smoke)
+    show_notes(experiment)
     processes = choose_processes(
         arguments.num_gpus, arguments.device, arguments.num_machines, arguments.machine_rank, arguments.dist_url
     )

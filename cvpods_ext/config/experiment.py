@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import re
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -21,6 +22,10 @@ from cvpods_ext.config.schema import Config
 from cvpods_ext.errors import ConfigError
 
 PACKAGE_PREFIX = "pods_experiment_"  # of the names under which the files of experiment folders are imported
+# Folders that were written for cvpods are loaded by a module that is named here and imported only for such a folder,
+# so that commands, workers and reports open every folder alike while nothing of this package depends on that one.
+OLD_FOLDERS = "cvpods_ext.compat.folder"
+_IMPORTS_CVPODS = re.compile(r"^\s*(from|import)\s+cvpods(\.|\s|$)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,10 @@ class Experiment:
     def is_as_published(self) -> bool:
         """Whether this is the folder's own run: nothing shrunk, nothing overridden, output in its own place."""
         return not self.smoke and not self.overrides and self.output == self.folder / "outputs"
+
+    def notes(self) -> list[str]:
+        """What a user should see once about how the folder was read; nothing for a folder of ours."""
+        return []
 
     def build_model(self) -> Any:
         """Call the folder's `build_model(cfg)`; returns its torch module."""
@@ -79,7 +88,10 @@ def sources_sha256(folder: Path) -> str:
 
 
 def load_experiment(folder: str | Path = ".", overrides: Sequence[str] = (), smoke: bool = False) -> Experiment:
-    """Import config.py of `folder`, shrink it for a smoke run if asked, then apply `key=value` overrides."""
+    """Import config.py of `folder`, shrink it for a smoke run if asked, then apply `key=value` overrides.
+
+    A folder written for cvpods takes pairs KEY VALUE as well, see `compat`. Raises ConfigError.
+    """
     folder = Path(os.path.realpath(folder))  # Path.resolve raises an error of its own where links lead in a circle
     for name in ("config.py", "net.py"):
         if not (folder / name).is_file():
@@ -87,6 +99,8 @@ def load_experiment(folder: str | Path = ".", overrides: Sequence[str] = (), smo
                 f"{folder} is not an experiment: {name} is missing. "
                 "Run inside a folder such as playground/lvis1.0/<name>, or pass --dir."
             )
+    if _IMPORTS_CVPODS.search((folder / "config.py").read_text(encoding="utf-8", errors="replace")):
+        return importlib.import_module(OLD_FOLDERS).load(folder, overrides, smoke)
     config = getattr(_load(folder, "config"), "config", None)
     if not isinstance(config, Config):
         raise ConfigError(f"{folder / 'config.py'} must define `config = override(BASE, ...)`, got {config!r}")

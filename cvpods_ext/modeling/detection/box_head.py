@@ -49,6 +49,10 @@ class BoxHead(nn.Module):
         x = self.pooler(features, boxes, image)
         if gradient_scale != 1.0 and x.requires_grad:
             x.register_hook(lambda gradient: gradient * gradient_scale)
+        return self.transform(x)
+
+    def transform(self, x: Tensor) -> Tensor:
+        """Pooled maps (R, C, S, S) -> (R, D)."""
         for i in range(self.num_convs):
             x = self.get_submodule(f"conv{i + 1}")(x)
         x = x.flatten(1)
