@@ -234,7 +234,7 @@ def test_the_origin_and_the_limits_of_the_frequency_groups_stand_under_the_table
     write_results(tmp_path / "a", "a", {"AP": 10.0}, protocol="lvis")
     (table,) = tables(collect([tmp_path]).entries)
     (note,) = [note for note in table.notes if note.startswith("frequency groups")]
-    assert note.startswith("frequency groups: stated by the test set (LVIS's own")
+    assert note.startswith("frequency groups: as the test set states them (LVIS: rare <= 10 <")
     own = "training images per class in mine.json: rare <= 5 < common <= 50 < frequent"
     write_results(tmp_path / "b", "b", {"AP": 10.0}, protocol="lvis", frequency=own)
     (table,) = tables(collect([tmp_path]).entries)

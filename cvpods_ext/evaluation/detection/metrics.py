@@ -145,9 +145,7 @@ def _frequency_groups(settings: Mapping[str, Any]) -> str:
         return f"frequency groups: {settings['frequency']}"
     if settings.get("protocol") != "lvis":
         return ""
-    return (
-        "frequency groups: stated by the test set (LVIS's own: training images, rare <= 10 < common <= 100 < frequent)"
-    )
+    return "frequency groups: as the test set states them (LVIS: rare <= 10 < common <= 100 < frequent training images)"
 
 
 METRICS = MetricTable(
