@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,8 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.wandb:
         import_wandb()
     setup_logging()
+    if arguments.resume and os.environ.get("RANK", str(arguments.machine_rank)) == "0":
+        experiment.take_over_earlier_run()
     options = RunOptions(
         resume=arguments.resume,
         restarted=was_restarted(),

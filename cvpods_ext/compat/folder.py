@@ -41,6 +41,27 @@ class OldExperiment(Experiment):
         assert self.namespace is not None
         return build(self, self.namespace, self.settings_of_network())
 
+    def weights_to_test(self, own: Path | None) -> Path | None:
+        """The file of an override MODEL.WEIGHTS, else our own run's, else those of a run of cvpods."""
+        from cvpods_ext.compat.old_run import final_weights
+        from cvpods_ext.modeling.weights.locate import locate
+
+        pairs, _ = split_overrides(self.overrides)
+        if "MODEL.WEIGHTS" in pairs[::2] and (named := locate(self.config.model.init, self.folder)) is not None:
+            return named
+        return own or final_weights(self._logs())
+
+    def take_over_earlier_run(self) -> None:
+        """Make the newest checkpoint of cvpods one that `--resume` continues, where we have none."""
+        from cvpods_ext.compat.old_run import take_over
+
+        take_over(self, self._logs())
+
+    def _logs(self) -> list[Path]:
+        from cvpods_ext.compat.old_run import log_folders
+
+        return log_folders(self.folder, self.old.OUTPUT_DIR)
+
     def settings_of_network(self) -> AttributeDict:
         """A copy of the old config with what was overridden under our names."""
         from cvpods_ext.compat.detector_settings import write_back

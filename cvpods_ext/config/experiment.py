@@ -56,6 +56,16 @@ class Experiment:
         """What a user should see once about how the folder was read; nothing for a folder of ours."""
         return []
 
+    def weights_to_test(self, own: Path | None) -> Path | None:
+        """What a test takes where no file is named: `own`, the newest weights of the run; None if there are none.
+
+        A folder of another program may name weights, or hold those of a run of that program.
+        """
+        return own
+
+    def take_over_earlier_run(self) -> None:
+        """Before a run is resumed: make a run of another program in this folder one that can be."""
+
     def build_model(self) -> Any:
         """Call the folder's `build_model(cfg)`; returns its torch module."""
         build: Callable[[Config], Any] | None = getattr(_load(self.folder, "net"), "build_model", None)

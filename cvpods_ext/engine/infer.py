@@ -36,7 +36,10 @@ _IMAGES_WAITING = 16  # bounds what is finished but not written, or computed but
 
 def weights_to_test(experiment: Experiment, given: str | None) -> Path:
     """The file that pods_test loads: the one given, else the experiment's own newest. WeightsError if there is none."""
-    path = Path(os.path.realpath(Path(given).expanduser())) if given else CheckpointFolder(experiment.output).weights()
+    if given:
+        path = Path(os.path.realpath(Path(given).expanduser()))
+    else:
+        path = experiment.weights_to_test(CheckpointFolder(experiment.output).weights())
     if path is None:
         smoke = " --smoke" if experiment.smoke else ""
         raise WeightsError(
