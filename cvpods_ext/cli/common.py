@@ -51,6 +51,11 @@ def guarded(prog: str, body: Callable[[], None]) -> None:
     That is a UserError, a full disk, and a file or folder that the system refuses.
     """
     try:
+        os.getcwd()
+    except FileNotFoundError:
+        show_error(f"{prog}: the current folder is gone; cd to one that exists")
+        sys.exit(2)
+    try:
         body()
     except KeyboardInterrupt as stop:
         show_error(f"{prog}: {stop or 'interrupted'}")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from cvpods_ext.cli.common import output_console
 from cvpods_ext.cli.data_sets import DATASET_HELP, dataset_of
 from cvpods_ext.errors import WeightsError
+from cvpods_ext.runtime.text import printable_lines
+from cvpods_ext.runtime.words import printable
 
 if TYPE_CHECKING:
     from cvpods_ext.config.experiment import Experiment
@@ -80,8 +82,10 @@ def _show_findings(findings: list[Finding]) -> None:
     for heading in ("", "data set", "finding"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
-        remedy = f"\n[bold]->[/] {escape(finding.remedy)}" if finding.remedy else ""
-        table.add_row(_MARKS[finding.level], escape(finding.subject), escape(finding.text) + remedy)
+        remedy = f"\n[bold]->[/] {escape(printable_lines(finding.remedy))}" if finding.remedy else ""
+        table.add_row(
+            _MARKS[finding.level], escape(printable(finding.subject)), escape(printable_lines(finding.text)) + remedy
+        )
     out = output_console()
     out.print(table)
     problems = _problems(findings)

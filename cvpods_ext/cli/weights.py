@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from cvpods_ext.cli.common import guarded, output_console, parser
 from cvpods_ext.errors import ConfigError, WeightsError
+from cvpods_ext.runtime.words import printable
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +77,9 @@ def _inspect(arguments: argparse.Namespace) -> None:
     kind = checkpoint.metadata.get("family", kind)
     out = _console()
     out.print(
-        f"{arguments.file}: {checkpoint.format} file, {kind} family, {len(state)} tensors, {_count(state)} values"
+        printable(f"{arguments.file}: {checkpoint.format} file, {kind} family")
+        + f", {len(state)} tensors, {_count(state)} values",
+        markup=False,
     )
     if EXPECTATIONS.get(kind):
         out.print(f"trained so that {EXPECTATIONS[kind]}")
@@ -83,7 +87,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
         out.print(f"also holds {len(checkpoint.ema)} averaged (EMA) tensors: pods_weights convert --ema takes those")
     for name, value in checkpoint.metadata.items():
         if isinstance(value, str | int | float):
-            out.print(f"{name}: {str(value)[:120]}", markup=False)
+            out.print(printable(f"{name}: {str(value)[:120]}"), markup=False)
     chosen = {name: value for name, value in state.items() if arguments.filter in name}
     if not chosen:
         raise WeightsError(
@@ -170,7 +174,8 @@ def _diff(arguments: argparse.Namespace) -> None:
     from cvpods_ext.modeling.weights.reader import read
 
     first, second = (translate(read(file).state)[0] for file in (arguments.first, arguments.second))
-    table = Table("tensor", arguments.first, arguments.second, "largest difference", box=None)
+    files = (escape(printable(file)) for file in (arguments.first, arguments.second))
+    table = Table("tensor", *files, "largest difference", box=None)
     equal = 0
     for name in [*first, *(name for name in second if name not in first)]:
         cells = _difference(first.get(name), second.get(name))
@@ -225,7 +230,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         shared = int((rows >= 0).sum())
         out.print(f"{shared} of {len(ours)} classes keep their rows; the other {len(ours) - shared} start at zero")
     write_safetensors(arguments.out, state, metadata)
-    out.print(f"wrote {arguments.out}: {len(state)} tensors, {_count(state)} values")
+    out.print(printable(f"wrote {arguments.out}: {len(state)} tensors, {_count(state)} values"), markup=False)
 
 
 def _chosen(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Checkpoint:

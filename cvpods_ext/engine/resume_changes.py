@@ -10,6 +10,7 @@ from cvpods_ext.config import flatten
 from cvpods_ext.config.experiment import Experiment, sources_sha256
 from cvpods_ext.engine.identity import WITHOUT_EFFECT
 from cvpods_ext.errors import DataError
+from cvpods_ext.runtime.files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -24,9 +25,9 @@ def warn_of_changes(experiment: Experiment, training_set_sha256: str) -> None:
     Raises DataError where the training set has another content while the settings name the same one.
     """
     try:
-        before = json.loads((experiment.output / CONFIG).read_text(encoding="utf-8"))
+        before = read_json(experiment.output / CONFIG)
         settings = dict(before["config"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (DataError, ValueError, KeyError, TypeError):
         logger.warning("%s cannot be read: what changed since the run began is unknown", experiment.output / CONFIG)
         return
     now = json.loads(json.dumps(flatten(experiment.config)))

@@ -50,6 +50,9 @@ def writing(path: StrPath, remedy: str = REMEDY) -> Iterator[None]:
 def storage_error(path: StrPath, error: OSError, remedy: str = REMEDY) -> StorageError:
     """Why `path` cannot be written; with the space that a full disk has left; `remedy` is for full and broken disks."""
     reason = error.strerror or str(error)
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        place = path if os.path.lexists(path) else nearest_folder(path)
+        reason = f"{reason}: {place} {what_is_at(place)}, not a folder"
     if error.errno in _FULL:
         free = shutil.disk_usage(nearest_folder(path)).free / 2**30
         return StorageError(f"cannot write {path} ({reason}; {free:.2f} GiB free). {remedy}")
@@ -162,7 +165,7 @@ def append_line(path: StrPath, line: str, remedy: str = REMEDY) -> None:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab", buffering=0) as file:
+        with open(path, "ab", buffering=0, opener=_without_waiting) as file:
             before, data = file.tell(), (line + "\n").encode("utf-8")
             try:
                 if file.write(data) != len(data):
@@ -172,6 +175,11 @@ def append_line(path: StrPath, line: str, remedy: str = REMEDY) -> None:
                 raise
     except OSError as error:
         raise storage_error(path, error, remedy) from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open for writing; a pipe that nobody reads is an OSError instead of a wait."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
 def read_json(path: StrPath, max_bytes: int = 1 << 26) -> Any:

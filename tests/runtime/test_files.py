@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,49 @@ def test_a_line_that_does_not_fit_is_taken_back(tmp_path):
         assert path.read_text() == "first\n"
 
 
+def test_only_a_full_disk_is_called_one(tmp_path, monkeypatch):
+    def denied(*arguments, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path))
+
+    monkeypatch.setattr(tempfile, "mkstemp", denied)
+    with pytest.raises(StorageError) as raised:
+        write_json(tmp_path / "a.json", 1)
+    assert str(raised.value) == (
+        f"cannot write {tmp_path / 'a.json'} (Permission denied). Choose another place or make this one writable, then "
+        "run the command again"
+    )
+
+
+@pytest.mark.parametrize("message", ["batch of 8 requested and refused", "5 values requested and none given"])
+def test_words_that_resemble_a_failed_write_are_none(tmp_path, message):
+    with pytest.raises(RuntimeError, match=message), writing(tmp_path / "x"):
+        raise RuntimeError(message)
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EIO, errno.EISDIR]
+)
+def test_a_file_that_the_system_refuses_ends_a_command_with_one_message(tmp_path, number, capsys):
+    def body():
+        raise OSError(number, os.strerror(number), str(tmp_path / "a.json"))
+
+    with pytest.raises(SystemExit) as ended:
+        guarded("pods_any", body)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        f"pods_any: cannot use {tmp_path / 'a.json'} ({os.strerror(number)}). Mend its path or its permissions\n"
+    )
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "absent", "x"), OSError("no number"), KeyError("x")])
+def test_a_defect_of_ours_keeps_its_traceback(error):
+    def body():
+        raise error
+
+    with pytest.raises(type(error)):
+        guarded("pods_any", body)
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 def test_a_failed_write_is_found_behind_the_error_that_hides_it(tmp_path, number):
     def hidden():
@@ -146,7 +190,7 @@ def test_errors_that_are_no_failed_write_pass_unchanged(tmp_path):
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path / "file" / "a.json", tmp_path / "file" / "deeper" / "a.json"):
-        with pytest.raises(StorageError, match=r"cannot write .*a\.json \((Not a directory|File exists)"):
+        with pytest.raises(StorageError, match=r"cannot write .*a\.json \(.*file is a file, not a folder\)\. Choose"):
             write_json(path, 1)
         with pytest.raises(StorageError, match=r"cannot write .*a\.json"):
             append_line(path, "x")
