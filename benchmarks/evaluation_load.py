@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pycocotools.mask as coco_mask
 
 import cvpods_ext.data
-from cvpods_ext.evaluation.detection.detections import shard_metadata, shard_schema
+from cvpods_ext.evaluation.detection.shards import shard_metadata, shard_schema
 
 IMAGES = 19_809
 PER_IMAGE = 300

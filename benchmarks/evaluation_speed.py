@@ -30,12 +30,12 @@ from evaluation_load import generate
 from cvpods_ext.evaluation.detection import ground_truth
 from cvpods_ext.evaluation.detection.background_eval import counted_annotations, prepare
 from cvpods_ext.evaluation.detection.bootstrap import resampled_aps
-from cvpods_ext.evaluation.detection.detections import shard_files
 from cvpods_ext.evaluation.detection.evaluate import Evaluator, evaluate
 from cvpods_ext.evaluation.detection.families import metrics_of
 from cvpods_ext.evaluation.detection.matching_pipeline import match_table
 from cvpods_ext.evaluation.detection.protocol import needs_masks
 from cvpods_ext.evaluation.detection.selection import LVIS_LIMIT, select_annotations
+from cvpods_ext.evaluation.detection.shards import shard_files
 from cvpods_ext.evaluation.detection.significance import draws_for
 from cvpods_ext.evaluation.detection.tide import classify, costs
 from cvpods_ext.report.detection.error_examples import MatchedRun, error_examples, example_counts

@@ -22,19 +22,16 @@ from cvpods_ext.data.num_shots import frequency_groups_if_known
 from cvpods_ext.data.paths import DatasetPaths
 from cvpods_ext.evaluation.detection import coco_json
 from cvpods_ext.evaluation.detection.background_eval import evaluating_beside
-from cvpods_ext.evaluation.detection.detections import (
-    SHARD_IMAGES,
-    DetectionTable,
-    ShardWriter,
-    are_boxes_only,
+from cvpods_ext.evaluation.detection.detections import DetectionTable, are_boxes_only, read_shard
+from cvpods_ext.evaluation.detection.evaluate import evaluate
+from cvpods_ext.evaluation.detection.protocol import needs_masks
+from cvpods_ext.evaluation.detection.shard_writer import SHARD_IMAGES, ShardWriter
+from cvpods_ext.evaluation.detection.shards import (
     completed_image_ids,
-    read_shard,
     read_shard_metadata,
     set_damaged_aside,
     shard_files,
 )
-from cvpods_ext.evaluation.detection.evaluate import evaluate
-from cvpods_ext.evaluation.detection.protocol import needs_masks
 from cvpods_ext.structures import Detections
 from cvpods_ext.structures.boxes import xywh_to_xyxy
 from cvpods_ext.tasks.detection_drawing import draw_detections, draw_targets

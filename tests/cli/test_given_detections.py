@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pycocotools.mask as coco_mask
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from cvpods_ext.cli import compare as pods_compare
 from cvpods_ext.cli import test as pods_test
 from cvpods_ext.data.synthetic.write import generate
-from cvpods_ext.evaluation.detection.detections import shard_files
+from cvpods_ext.evaluation.detection.shards import shard_files
 from cvpods_ext.evaluation.results import Results
 
 CONFIG = """
@@ -134,12 +135,12 @@ def damage(theirs, change):
     ("change", "message"),
     [
         (lambda rows: rows[3].update(score=float("nan")), "theirs.json, detection 3: score nan is no finite number"),
-        (lambda rows: rows[3].update(bbox=[0, 0, -4, 5]), "box has a negative side; boxes are x, y, width, height"),
-        (lambda rows: rows[3].update(image_id=987654), "1 image ids that .* does not define, such as [987654]"),
-        (lambda rows: rows[3].update(category_id=4321), "1 category ids that .* does not define, such as [4321]"),
+        (lambda rows: rows[3].update(bbox=[0, 0, -4, 5]), "has a negative side; boxes are [x, y, width, height]"),
+        (lambda rows: rows[3].update(image_id=987654), "1 image id that .* does not define, such as [987654]"),
+        (lambda rows: rows[3].update(category_id=4321), "1 category id that .* does not define, such as [4321]"),
         (
             lambda rows: rows[3]["segmentation"].update(size=[7, 9], counts=[63]),
-            "a mask of size [7, 9] on image .* Masks must be in the pixels of the original image",
+            "a mask of size [7, 9] on an image of size .* Masks must be in the pixels of the original image",
         ),
         (
             lambda rows: rows[3]["segmentation"].update(size=[7, 9]),
@@ -187,3 +188,46 @@ def test_what_is_not_there_and_weights_beside_it_are_refused(experiment, theirs,
     assert "no detections-*.parquet" in fails(monkeypatch, capsys, "--detections", tmp_path)
     said = fails(monkeypatch, capsys, "--detections", theirs, "--weights", "x.pth")
     assert "give one of the two" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"category_id": 77},
+            "theirs.json has 1 category id that {val} does not define, such as [77] (first in detection 2)",
+        ),
+        (
+            {"image_id": 9999},
+            "theirs.json has 1 image id that {val} does not define, such as [9999] (first in detection 2)",
+        ),
+        ({"bbox": [5, 5, -1, 4]}, "{theirs}, detection 2: bbox [5, 5, -1, 4] has a negative side"),
+        ({"score": 1.5}, "{theirs}, detection 2: score 1.5 is not in [0, 1]"),
+    ],
+)
+def test_a_refusal_names_their_file_and_entry_not_our_copy(
+    change, said, experiment, files, theirs, monkeypatch, capsys
+):
+    rows = json.loads(theirs.read_text())
+    rows[2].update(change)
+    theirs.write_text(json.dumps(rows))
+    message = fails(monkeypatch, capsys, "--detections", theirs)
+    assert said.format(val=files.val, theirs=theirs) in message
+    assert "parquet" not in message
+
+
+def test_a_refusal_of_a_folder_of_shards_names_the_shard_where_it_lies(
+    experiment, theirs, tmp_path, monkeypatch, capsys
+):
+    run(monkeypatch, pods_test, "--detections", theirs)
+    given = tmp_path / "given"
+    shutil.copytree(experiment / "outputs" / "imported" / "theirs" / "inference" / "lvis_box_val", given)
+    shard = given / "detections-0-0.parquet"
+    table = pq.read_table(shard).drop_columns(["entry"])
+    metadata = {b"image_ids": table.schema.metadata[b"image_ids"], b"settings": b"{}"}
+    scores = pa.array([2.0, *table.column("score").to_pylist()[1:]])
+    table = table.set_column(table.schema.get_field_index("score"), "score", scores).replace_schema_metadata(metadata)
+    pq.write_table(table, shard)
+    message = fails(monkeypatch, capsys, "--detections", given)
+    assert f"{shard}, row 0 (image " in message
+    assert "score is not in [0, 1]" in message

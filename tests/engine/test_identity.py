@@ -14,7 +14,7 @@ from cvpods_ext.engine import infer
 from cvpods_ext.engine.checkpoint import CheckpointFolder
 from cvpods_ext.engine.identity import identity
 from cvpods_ext.errors import WeightsError
-from cvpods_ext.evaluation.detection.detections import shard_files
+from cvpods_ext.evaluation.detection.shards import shard_files
 
 CPU = torch.device("cpu")
 EVALUATION = {"test.evaluator", "test.max_detections"}

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from cvpods_ext.errors import UserError
 from cvpods_ext.evaluation.detection import ground_truth, iou_cache
-from cvpods_ext.evaluation.detection.detections import shard_files
 from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
 from cvpods_ext.evaluation.detection.match_shards import shard_candidates
 from cvpods_ext.evaluation.detection.protocol import iou_type, needs_masks
 from cvpods_ext.evaluation.detection.selection import limit_of, select_annotations
+from cvpods_ext.evaluation.detection.shards import shard_files
 
 logger = logging.getLogger(__name__)
 

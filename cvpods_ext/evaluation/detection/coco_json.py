@@ -22,10 +22,12 @@ from cvpods_ext.data.annotations import policy
 from cvpods_ext.data.annotations.json_stream import JsonStream
 from cvpods_ext.data.annotations.rle import compress, covered_pixels
 from cvpods_ext.errors import DataError
-from cvpods_ext.evaluation.detection import detections
-from cvpods_ext.evaluation.detection.detections import (
+from cvpods_ext.evaluation.detection.detections import score_problem
+from cvpods_ext.evaluation.detection.shards import (
     BOX_COLUMNS,
-    score_problem,
+    ENTRY,
+    completed_image_ids,
+    read_shard_metadata,
     shard_files,
     shard_metadata,
     shard_schema,
@@ -71,7 +73,7 @@ def _digest(source: Path) -> str:
 
 
 def _imported_digests(folder: Path) -> set[Any]:
-    return {detections.read_shard_metadata(path).settings.get("sha256") for path in shard_files(folder)}
+    return {read_shard_metadata(path).settings.get("sha256") for path in shard_files(folder)}
 
 
 def import_json(results_json: Path, folder: Path) -> int:
@@ -112,7 +114,7 @@ class _JsonShard:
         self._path, self._source, self._origin = path, source, origin
         self._temporary = path.with_name(f".{path.name}.tmp")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._schema = shard_schema(pa.float64())
+        self._schema = shard_schema(pa.float64()).append(pa.field(ENTRY, pa.int64()))
         self._writer = pq.ParquetWriter(self._temporary, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
         self._image_ids: dict[int, None] = {}
@@ -128,7 +130,7 @@ class _JsonShard:
         pixels = covered_pixels([row["rle_counts"] for row in masks]).tolist()
         for row, covered in zip(masks, pixels, strict=True):
             if covered != row["rle_height"] * row["rle_width"]:
-                raise DataError(_bad_runs(f"{self._source}, detection {row['position']}"))
+                raise DataError(_bad_runs(f"{self._source}, detection {row['entry']}"))
         self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
         self._rows = []
 
@@ -149,7 +151,7 @@ def _row(item: Any, position: int, path: Path) -> dict[str, Any]:
     where = f"{path}, detection {position}"
     if not isinstance(item, dict):
         raise DataError(f"{where} is {ascii(item)[:80]}; {_FIELDS}")
-    row: dict[str, Any] = {"position": position}
+    row: dict[str, Any] = {"entry": position}
     for name in ("image_id", "category_id"):
         row[name] = policy.whole_number(item.get(name))
         if row[name] is None:
@@ -174,6 +176,8 @@ def _row(item: Any, position: int, path: Path) -> dict[str, Any]:
         raise DataError(
             f"{where}: bbox {ascii(box)[:120]} is not four numbers up to 1e9; boxes are [x, y, width, height]"
         )
+    if min(sides[2:]) < 0:
+        raise DataError(f"{where}: bbox {ascii(box)[:120]} has a negative side; boxes are [x, y, width, height]")
     return row | dict(zip(BOX_COLUMNS, sides, strict=True))
 
 
@@ -238,7 +242,7 @@ def export_dataset(
 
 def _results(folder: Path) -> Iterator[dict[str, Any]]:
     """Result dicts of all shards, in bounded memory."""
-    detections.completed_image_ids(folder)
+    completed_image_ids(folder)
     files = shard_files(folder)
     if not files:
         raise DataError(f"no detections-*.parquet in {folder}. Run pods_test first.")

@@ -15,13 +15,16 @@ import numpy as np
 from cvpods_ext.data.statistics import FrequencyGroups
 from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.evaluation.detection import backend_hotcoco, backend_official, detections, ground_truth
+from cvpods_ext.evaluation.detection.detections import DetectionTable
 from cvpods_ext.evaluation.detection.families import Source, compute
 from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
 from cvpods_ext.evaluation.detection.large_vocabulary import cut_per_image
 from cvpods_ext.evaluation.detection.metrics import METRICS
 from cvpods_ext.evaluation.detection.protocol import Curves, Metrics, coco_recalls, iou_type, needs_masks, summarise
 from cvpods_ext.evaluation.detection.selection import COCO_LIMIT, Limit, limit_of
+from cvpods_ext.evaluation.detection.shards import completed_image_ids, shard_files
 from cvpods_ext.evaluation.metric_table import nearest
+from cvpods_ext.runtime.words import counted
 
 Evaluator = Literal["own", "hotcoco", "lvis"]
 _SHARDS_AT_ONCE = 8  # bounds the memory of the check on machines with many cores
@@ -120,9 +123,9 @@ def check(gt: GroundTruth, folder: Path) -> dict[str, Any]:
 
     Returns settings to record: images without detections on disk, boxes that leave their image.
     """
-    completed = detections.completed_image_ids(folder)
+    completed = completed_image_ids(folder)
     with ThreadPoolExecutor(min(_SHARDS_AT_ONCE, len(os.sched_getaffinity(0)))) as pool:
-        outside = sum(pool.map(partial(_check_shard, gt), detections.shard_files(folder)))
+        outside = sum(pool.map(partial(_check_shard, gt), shard_files(folder)))
     notes: dict[str, Any] = {"boxes_outside_their_image": outside} if outside else {}
     if missing := len(gt.image_ids) - len(completed):
         notes["images_without_detections"] = missing
@@ -136,18 +139,25 @@ def check(gt: GroundTruth, folder: Path) -> dict[str, Any]:
 def _check_shard(gt: GroundTruth, path: Path) -> int:
     """The number of boxes that leave their image; DataError for ids that the annotations do not define."""
     table = detections.read_shard(path, masks=False)
-    _require_known("image", np.concatenate((table.image_ids, table.completed)), gt.image_ids, path, gt.path)
-    _require_known("category", table.category_ids, gt.category_ids, path, gt.path)
+    _require_known("image id", table.image_ids, gt.image_ids, table, gt.path)
+    _require_known("category id", table.category_ids, gt.category_ids, table, gt.path)
+    strange = table.completed[~np.isin(table.completed, gt.image_ids)]
+    if len(strange):
+        raise DataError(
+            f"{table.origin} completes {counted(len(strange), 'image')} that {gt.path} does not define, such as "
+            f"{strange[:5].tolist()}. Was it made for another split?"
+        )
     limits = gt.image_sizes[np.searchsorted(gt.image_ids, table.image_ids)][:, ::-1] + 1.0  # a pixel for rounding
     corners = table.boxes[:, :2] + table.boxes[:, 2:]
     return int(((table.boxes[:, :2] < -1.0) | (corners > limits)).any(axis=1).sum())
 
 
-def _require_known(kind: str, found: np.ndarray, known: np.ndarray, shard: Path, annotations_json: Path) -> None:
-    strange = found[~np.isin(found, known)]
+def _require_known(kind: str, found: np.ndarray, known: np.ndarray, table: DetectionTable, annotations: Path) -> None:
+    strange = np.flatnonzero(~np.isin(found, known))
     if len(strange):
-        strange = np.unique(strange)
+        ids = np.unique(found[strange])
+        first = table.spot(int(strange[0]))
         raise DataError(
-            f"{shard} has {len(strange)} {kind} ids that {annotations_json} does not define, such as "
-            f"{strange[:5].tolist()}. Were they made for another split, or are they labels instead of ids?"
+            f"{table.origin} has {counted(len(ids), kind)} that {annotations} does not define, such as "
+            f"{ids[:5].tolist()} (first in {first}). Are they of another split, or labels instead of ids?"
         )

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from cvpods_ext.evaluation.detection.calibration import calibration
-from cvpods_ext.evaluation.detection.detections import shard_files
 from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
 from cvpods_ext.evaluation.detection.large_vocabulary import fixed_metrics, pooled_metrics
 from cvpods_ext.evaluation.detection.match_table import MatchTable
@@ -32,6 +31,7 @@ from cvpods_ext.evaluation.detection.selection import (
     limit_of,
     select_annotations,
 )
+from cvpods_ext.evaluation.detection.shards import shard_files
 from cvpods_ext.evaluation.detection.tide import classify, costs
 
 

@@ -32,6 +32,7 @@ from cvpods_ext.data.statistics import LVIS_LIMITS, FrequencyGroups, groups_by_c
 from cvpods_ext.errors import DataError
 from cvpods_ext.evaluation.detection import annotation_masks
 from cvpods_ext.evaluation.detection.protocol import GROUPS
+from cvpods_ext.runtime.words import counted
 
 
 @dataclass(frozen=True)
@@ -238,15 +239,15 @@ def tell(gt: GroundTruth) -> None:
             gt.path.name,
         )
     meaning = {
-        "images_left_out": "image(s) left out",
-        "annotations_left_out": "annotation(s) left out",
-        "annotations_not_evaluated": "object(s) that count neither way",
-        "boxes_not_evaluated": "object(s) that count neither way for boxes",
-        "masks_not_evaluated": "object(s) that count neither way for masks",
+        "images_left_out": ("image", "left out"),
+        "annotations_left_out": ("annotation", "left out"),
+        "annotations_not_evaluated": ("object", "not held against the detections"),
+        "boxes_not_evaluated": ("object", "not held against the boxes"),
+        "masks_not_evaluated": ("object", "not held against the masks"),
     }
-    for name, text in meaning.items():
+    for name, (noun, fate) in meaning.items():
         for word, count in gt.notes.get(name, {}).items():
-            logging.getLogger(__name__).warning("%s: %d %s: %s", gt.path.name, count, text, word)
+            logging.getLogger(__name__).warning("%s: %s %s: %s", gt.path.name, counted(count, noun), fate, word)
 
 
 def _frequency(

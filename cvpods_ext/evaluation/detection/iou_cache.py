@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cvpods_ext.evaluation.detection.detections import shard_files
 from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
 from cvpods_ext.evaluation.detection.iou import Overlaps
 from cvpods_ext.evaluation.detection.match_table import Candidates
 from cvpods_ext.evaluation.detection.selection import Limit
+from cvpods_ext.evaluation.detection.shards import shard_files
 from cvpods_ext.runtime.files import atomic_path
 
 FORMAT = 2  # raise it when the content of a file changes

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from cvpods_ext.evaluation.detection.detections import shard_files
 from cvpods_ext.evaluation.detection.match_table import MatchTable
 from cvpods_ext.evaluation.detection.precision_recall import curves
 from cvpods_ext.evaluation.detection.protocol import GROUPS, Metrics, mean_where_annotated, summarise
+from cvpods_ext.evaluation.detection.shards import shard_files
 
 
 def fixed_metrics(table: MatchTable) -> Metrics:

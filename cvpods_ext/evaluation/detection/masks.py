@@ -32,19 +32,19 @@ def mask_areas(table: DetectionTable, rles: list[dict[str, Any]], sizes: np.ndar
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise DataError(
-            f"{table.source}: a mask of size {table.rle_sizes[row].tolist()} on image {table.image_ids[row]} of size "
+            f"{table.place(row)}: a mask of size {table.rle_sizes[row].tolist()} on an image of size "
             f"{sizes[row].tolist()} (height, width). Masks must be in the pixels of the original image."
         )
     try:
         return np.asarray(rle_tools.area(rles), dtype=np.float64).reshape(-1)
     except ValueError as error:
-        raise DataError(f"{table.source}: a mask is not a compressed COCO RLE ({error}).") from error
+        raise DataError(f"{table.origin}: a mask is not a compressed COCO RLE ({error}).") from error
 
 
 def require_masks(table: DetectionTable) -> None:
     """DataError if the detections are boxes only."""
     if len(table) and table.rle_counts is None:
-        raise DataError(f"{table.source} holds boxes only; segm needs masks. Evaluate with test.metrics=('bbox',).")
+        raise DataError(f"{table.origin} holds boxes only; segm needs masks. Evaluate with test.metrics=('bbox',).")
 
 
 def require_whole_masks(table: DetectionTable) -> None:
@@ -57,6 +57,6 @@ def require_whole_masks(table: DetectionTable) -> None:
         wrong = np.flatnonzero(pixels != table.rle_sizes[part].astype(np.int64).prod(axis=1))
         if len(wrong):
             raise DataError(
-                f"{table.source}, row {start + wrong[0]}: the runs of the mask do not fill an image of size "
+                f"{table.place(start + int(wrong[0]))}: the runs of the mask do not fill an image of size "
                 f"{table.rle_sizes[start + wrong[0]].tolist()}. Write masks with the COCO tools."
             )

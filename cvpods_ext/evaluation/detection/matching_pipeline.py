@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 
 from cvpods_ext.errors import DataError
 from cvpods_ext.evaluation.detection import iou_cache
-from cvpods_ext.evaluation.detection.detections import completed_image_ids, read_shard_metadata, shard_files
 from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
 from cvpods_ext.evaluation.detection.match_shards import match_shards
 from cvpods_ext.evaluation.detection.match_table import (
@@ -32,6 +31,7 @@ from cvpods_ext.evaluation.detection.match_table import (
 from cvpods_ext.evaluation.detection.match_worker import run_shares
 from cvpods_ext.evaluation.detection.protocol import OFFICIAL, Criteria, needs_masks
 from cvpods_ext.evaluation.detection.selection import Limit, best_per_category, select_annotations
+from cvpods_ext.evaluation.detection.shards import completed_image_ids, read_shard_metadata, shard_files
 from cvpods_ext.runtime.files import atomic_path
 
 FORMAT = 4  # of the cached table

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cvpods_ext.evaluation.detection.detections import read_shard, read_shard_metadata, shard_files
+from cvpods_ext.evaluation.detection.detections import read_shard
 from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
 from cvpods_ext.evaluation.detection.iou import detection_shapes, overlapping_pairs
 from cvpods_ext.evaluation.detection.match_shards import blocks
@@ -23,6 +23,7 @@ from cvpods_ext.evaluation.detection.match_table import MatchTable
 from cvpods_ext.evaluation.detection.metrics import ERROR_KINDS
 from cvpods_ext.evaluation.detection.precision_recall import curves
 from cvpods_ext.evaluation.detection.protocol import GROUPS, Metrics, mean_where_annotated, needs_masks
+from cvpods_ext.evaluation.detection.shards import read_shard_metadata, shard_files
 
 KINDS = ERROR_KINDS[:-1]  # of false positives; the last one is of objects
 HIT, GRAZE = 0.5, 0.1  # IoU

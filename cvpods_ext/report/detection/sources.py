@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cvpods_ext.config.experiment import output_folder
-from cvpods_ext.evaluation.detection import detections
 from cvpods_ext.evaluation.detection.ground_truth import GroundTruth
 from cvpods_ext.evaluation.detection.match_table import MatchTable
 from cvpods_ext.evaluation.detection.matching_pipeline import match_table
 from cvpods_ext.evaluation.detection.precision_recall import curves
 from cvpods_ext.evaluation.detection.protocol import OFFICIAL, Criteria
 from cvpods_ext.evaluation.detection.selection import limit_of, select_annotations
+from cvpods_ext.evaluation.detection.shards import read_shard_metadata, shard_files
 from cvpods_ext.report.detection.error_examples import MatchedRun
 from cvpods_ext.report.detection.intervals import Compared
 from cvpods_ext.report.detection.page import PageRun
@@ -34,8 +34,8 @@ def shards_of(entry: Entry) -> list[Path]:
 
 def _are_of(folder: Path, weights_sha256: str | None) -> bool:
     """Whether detections lie there that these weights made, or of which nobody knows otherwise."""
-    files = detections.shard_files(folder)
-    made_by = {detections.read_shard_metadata(path).settings.get("weights_sha256") for path in files}
+    files = shard_files(folder)
+    made_by = {read_shard_metadata(path).settings.get("weights_sha256") for path in files}
     return bool(files) and (weights_sha256 is None or made_by <= {weights_sha256, None})
 
 

@@ -8,9 +8,9 @@ from evaluation_cases import synthetic, write_case
 
 from cvpods_ext.evaluation.detection import background_eval, coco_json, ground_truth, iou_cache, match_shards
 from cvpods_ext.evaluation.detection.background_eval import counted_annotations, evaluating_beside, prepare
-from cvpods_ext.evaluation.detection.detections import shard_files
 from cvpods_ext.evaluation.detection.matching_pipeline import match_table
 from cvpods_ext.evaluation.detection.selection import COCO_LIMIT, LVIS_LIMIT, limit_of
+from cvpods_ext.evaluation.detection.shards import shard_files
 
 TASKS = ("bbox", "segm", "boundary")
 

@@ -9,7 +9,8 @@ from cvpods_ext.data.annotations import json_stream
 from cvpods_ext.errors import DataError
 from cvpods_ext.evaluation.detection import coco_json
 from cvpods_ext.evaluation.detection.coco_json import export_json, import_json
-from cvpods_ext.evaluation.detection.detections import read, shard_files
+from cvpods_ext.evaluation.detection.detections import read
+from cvpods_ext.evaluation.detection.shards import shard_files
 
 
 def by_image(rows):
@@ -107,6 +108,7 @@ def counts(text, size=(3, 4)):
         (result(bbox=[1, 2, 10**400, 3]), "is not four numbers"),
         (result(bbox=[1, 2, None, 3]), "is not four numbers"),
         (result(bbox="0 0 5 5"), "is not four numbers"),
+        (result(bbox=[5, 5, -3, 4]), r"detection 0: bbox \[5, 5, -3, 4\] has a negative side"),
         (result(segmentation=[[1, 2]]), "not an RLE"),
         (result(segmentation="x"), "not an RLE"),
         (counts(5), "RLE counts 5 are not the text"),

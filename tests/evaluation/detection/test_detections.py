@@ -9,14 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvpods_ext.errors import DataError, StorageError
-from cvpods_ext.evaluation.detection.detections import (
-    ShardWriter,
-    completed_image_ids,
-    read,
-    read_shard_metadata,
-    remove_shards,
-    shard_files,
-)
+from cvpods_ext.evaluation.detection.detections import read
+from cvpods_ext.evaluation.detection.shard_writer import ShardWriter
+from cvpods_ext.evaluation.detection.shards import completed_image_ids, read_shard_metadata, remove_shards, shard_files
 from cvpods_ext.structures import Detections
 
 CATEGORY_IDS = [3, 7, 20]

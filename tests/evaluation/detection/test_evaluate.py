@@ -272,7 +272,7 @@ def test_an_object_of_unknown_kind_counts_neither_way(kind, protocol, evaluator,
     assert result["segm"]["AP"] == pytest.approx(100.0)
     [(reason, count)] = result.settings["annotations_not_evaluated"].items()
     assert count == 1
-    assert f"1 object(s) that count neither way: {reason}" in caplog.text
+    assert f"1 object not held against the detections: {reason}" in caplog.text
     # It is not missed either.
     without = [one for one in detections if (one["image_id"], one["category_id"]) != (5, 1)]
     missed = evaluate(*write_case(tmp_path / "missed", annotations, without), evaluator=evaluator)
@@ -351,7 +351,14 @@ def test_missing_images_and_boxes_outside_are_reported(tmp_path, caplog):
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
-    [("image_id", 999, "1 image ids.*999"), ("category_id", 7777, "1 category ids.*7777")],
+    [
+        (
+            "image_id",
+            999,
+            r"^results\.json has 1 image id that .*/annotations\.json does .*\[999\] \(first in detection 3\)",
+        ),
+        ("category_id", 7777, r"^results\.json has 1 category id that .*\[7777\] \(first in detection 3\)"),
+    ],
 )
 def test_ids_of_another_split_are_refused(field, value, message, tmp_path):
     annotations, detections = synthetic(2)
@@ -362,9 +369,8 @@ def test_ids_of_another_split_are_refused(field, value, message, tmp_path):
 
 def test_mask_of_another_size_is_refused(tmp_path):
     annotations, detections = synthetic(2)
-    for detection in detections:
-        detection["segmentation"] = rle_json(np.ones((60, 60)))
-    with pytest.raises(DataError, match=r"size \[60, 60\].*\[120, 120\].*original image"):
+    detections[5]["segmentation"] = rle_json(np.ones((60, 60)))
+    with pytest.raises(DataError, match=r"^results\.json, detection 5 .*size \[60, 60\].*\[120, 120\].*original image"):
         evaluate(*write_case(tmp_path, annotations, detections), families=("segm",))
 
 
@@ -381,7 +387,7 @@ def test_segm_of_boxes_only_is_refused(tmp_path):
     [
         (lambda a: a.pop("categories"), "has no 'categories'"),
         (lambda a: a["images"].append({**a["images"][0], "width": 7}), "image id .* stands for two pictures"),
-        (lambda a: a["images"][0].pop("height"), r"1 image ids that .*annotations\.json does not define"),
+        (lambda a: a["images"][0].pop("height"), r"1 image id that .*annotations\.json does not define"),
         (lambda a: a.update(annotations="none"), "'annotations' is a text, not a list"),
         (lambda a: a["categories"][0].update(name=None), "needs a whole-number id and a name"),
         (lambda a: a["categories"][0].update(name="\ud800"), "needs a whole-number id and a name"),

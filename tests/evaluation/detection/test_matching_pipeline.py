@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.evaluation.detection import coco_json, ground_truth, match_shards, matching_pipeline
 from cvpods_ext.evaluation.detection.bootstrap import group_means, resampled_aps
-from cvpods_ext.evaluation.detection.detections import shard_files
 from cvpods_ext.evaluation.detection.evaluate import evaluate
 from cvpods_ext.evaluation.detection.families import metrics_of
 from cvpods_ext.evaluation.detection.greedy_matching import match
@@ -18,6 +17,7 @@ from cvpods_ext.evaluation.detection.per_category import category_aps
 from cvpods_ext.evaluation.detection.precision_recall import curves
 from cvpods_ext.evaluation.detection.protocol import IOU_THRESHOLDS, Criteria
 from cvpods_ext.evaluation.detection.selection import LVIS_LIMIT, Limit
+from cvpods_ext.evaluation.detection.shards import shard_files
 
 
 @pytest.fixture
