@@ -137,3 +137,21 @@ def test_weights_that_are_not_finite_are_not_tested(experiment):
     weights = write_weights(experiment, seed=0, **{name: torch.full_like(state[name], float("nan"))})
     with pytest.raises(WeightsError, match=f"not finite, such as {name}"):
         infer.infer(CPU, experiment, weights, infer.test_settings(experiment, weights))
+
+
+@pytest.mark.parametrize("left", [0, 3, 100])
+def test_a_shard_that_was_cut_short_is_made_again_and_the_others_are_kept(experiment, left, caplog):
+    weights = write_weights(experiment, seed=0)
+    settings = infer.test_settings(experiment, weights)
+    infer.infer(CPU, experiment, weights, settings)
+    predictions = infer.predictions_of(experiment)
+    whole = set(predictions.completed())
+    [shard] = shard_files(predictions.folder)
+    complete = shard.read_bytes()
+    shard.write_bytes(complete[:left])
+    with caplog.at_level("WARNING", logger="cvpods_ext"):
+        infer.infer(CPU, experiment, weights, settings)
+    assert "was cut short, its images are predicted again" in caplog.text
+    assert set(predictions.completed()) == whole
+    assert shard.read_bytes() == complete
+    assert shard.with_name(f"{shard.name}.damaged").read_bytes() == complete[:left]
