@@ -15,6 +15,7 @@ from hypothesis import settings
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 torch.set_num_threads(2)
+os.environ.pop("COLUMNS", None)  # messages are compared whole, not as they are folded for some screen
 # Annotation caches of the tests lie neither beside the reference data nor in the user's home.
 _cache = tempfile.TemporaryDirectory(prefix="pods-tests-")
 os.environ["PODS_CACHE"] = _cache.name

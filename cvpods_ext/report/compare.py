@@ -14,6 +14,7 @@ from itertools import groupby
 
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.evaluation.metric_table import Family, Metric, MetricTable, nearest
+from cvpods_ext.evaluation.results import Results
 from cvpods_ext.report import published
 from cvpods_ext.report.published import Published
 from cvpods_ext.report.runs import Entry, comparable, labels, table_of
@@ -190,14 +191,20 @@ def _notes(rows: Rows, eligible: Sequence[bool]) -> list[str]:
 
 
 def _same_weights(entries: Sequence[Entry]) -> list[str]:
-    """A note for rows that are one run under several names, as a copied folder is."""
-    rows: dict[str, dict[str, None]] = {}
+    """A note for rows of the same weights or detections: one run, as in a copied folder, or another test of them."""
+    rows: dict[str, dict[str, list[Results]]] = {}
     for entry in entries:
         for run in entry.runs:
             if run.content:
-                rows.setdefault(run.content, {})[entry.experiment] = None
-    names = dict.fromkeys(" and ".join(names) for names in rows.values() if len(names) > 1)
-    return [f"{each}: one run, whose weights or detections are the same" for each in names]
+                rows.setdefault(run.content, {}).setdefault(entry.experiment, []).append(run)
+    notes: dict[str, None] = {}
+    for runs in rows.values():
+        if len(runs) > 1:
+            numbers = [run.metrics for members in runs.values() for run in members]
+            alike = all(one == numbers[0] for one in numbers)
+            what = "one run, whose weights or detections are the same" if alike else "one training, tested differently"
+            notes[f"{', '.join(runs)}: {what}"] = None
+    return list(notes)
 
 
 def _differing(entry: Entry, confounders: Mapping[str, object], conditions: Sequence[str]) -> list[str]:

@@ -195,11 +195,11 @@ def test_what_is_not_there_and_weights_beside_it_are_refused(experiment, theirs,
     [
         (
             {"category_id": 77},
-            "theirs.json has 1 category id that {val} does not define, such as [77] (first in detection 2)",
+            "has 1 category id that {val} does not define, such as [77] (first in detection 2)",
         ),
         (
             {"image_id": 9999},
-            "theirs.json has 1 image id that {val} does not define, such as [9999] (first in detection 2)",
+            "has 1 image id that {val} does not define, such as [9999] (first in detection 2)",
         ),
         ({"bbox": [5, 5, -1, 4]}, "{theirs}, detection 2: bbox [5, 5, -1, 4] has a negative side"),
         ({"score": 1.5}, "{theirs}, detection 2: score 1.5 is not in [0, 1]"),
@@ -213,6 +213,7 @@ def test_a_refusal_names_their_file_and_entry_not_our_copy(
     theirs.write_text(json.dumps(rows))
     message = fails(monkeypatch, capsys, "--detections", theirs)
     assert said.format(val=files.val, theirs=theirs) in message
+    assert "theirs.json" in message
     assert "parquet" not in message
 
 
@@ -224,7 +225,7 @@ def test_a_refusal_of_a_folder_of_shards_names_the_shard_where_it_lies(
     shutil.copytree(experiment / "outputs" / "imported" / "theirs" / "inference" / "lvis_box_val", given)
     shard = given / "detections-0-0.parquet"
     table = pq.read_table(shard).drop_columns(["entry"])
-    metadata = {b"image_ids": table.schema.metadata[b"image_ids"], b"settings": b"{}"}
+    metadata = {b"image_ids": pq.read_metadata(shard).metadata[b"image_ids"], b"settings": b"{}"}
     scores = pa.array([2.0, *table.column("score").to_pylist()[1:]])
     table = table.set_column(table.schema.get_field_index("score"), "score", scores).replace_schema_metadata(metadata)
     pq.write_table(table, shard)

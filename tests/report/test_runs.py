@@ -192,7 +192,7 @@ def test_results_of_a_copied_folder_are_a_row_of_its_own_and_said_to_be_the_same
     assert [(entry.experiment, len(entry.runs), entry.formerly) for entry in found] == [("a", 1, ()), ("b", 1, ("a",))]
     (table,) = tables(found)
     assert [row[0].text for row in table.rows] == ["a", "b"]
-    assert "a and b: one run, whose weights or detections are the same" in table.notes
+    assert "a, b: one run, whose weights or detections are the same" in table.notes
     assert "b: made when its folder was called a" in table.notes
     assert measured_or_not(copied)[0].experiment == "b"
     write_run(copied / "results" / "seed1", seed=1, weights_sha256="w1")  # what is trained there joins it
@@ -242,3 +242,11 @@ def test_the_origin_and_the_limits_of_the_frequency_groups_stand_under_the_table
         f"{note} (a)",
         f"frequency groups: {own} (b)",
     ]
+
+
+def test_rows_of_one_training_with_other_tests_are_said_to_be_that(tmp_path):
+    for name, found in (("plain", 1.0), ("norcal", 2.0)):
+        folder = write_experiment(tmp_path / name)
+        write_results(folder, name, {"AP": found}, weights_sha256="w0")
+    (table,) = tables(collect([tmp_path]).entries)
+    assert "norcal, plain: one training, tested differently" in table.notes

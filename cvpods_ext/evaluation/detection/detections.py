@@ -77,8 +77,11 @@ class DetectionTable:
 
     @property
     def origin(self) -> str:
-        """The file that its author knows: the results json that was imported, else the shard or its folder."""
-        return str(self.settings["imported_from"] if self._is_imported else self.source)
+        """The shard or its folder, and before it the results json that was imported, which its author knows."""
+        if not self._is_imported:
+            return str(self.source)
+        folder = self.source.parent if self.source.suffix == ".parquet" else self.source
+        return f"{self.settings['imported_from']} (imported into {folder})"
 
     def spot(self, row: int) -> str:
         """Where a detection stands in `origin`."""
