@@ -54,7 +54,8 @@ def storage_error(path: StrPath, error: OSError, remedy: str = REMEDY) -> Storag
         place = path if os.path.lexists(path) else nearest_folder(path)
         reason = f"{reason}: {place} {what_is_at(place)}, not a folder"
     if error.errno in _FULL:
-        free = shutil.disk_usage(nearest_folder(path)).free / 2**30
+        disk = path if os.path.isdir(path) else nearest_folder(path)
+        free = shutil.disk_usage(disk).free / 2**30
         return StorageError(f"cannot write {path} ({reason}; {free:.2f} GiB free). {remedy}")
     return StorageError(f"cannot write {path} ({reason}). {remedy if error.errno in _FULL_OR_BROKEN else _OTHERWISE}")
 

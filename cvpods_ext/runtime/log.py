@@ -6,6 +6,7 @@ import logging
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from rich.logging import RichHandler
 
@@ -27,7 +28,7 @@ def setup_logging(folder: Path | None = None, rank: int = 0) -> None:
     if rank == 0:
         out = console()
         # In a pipe or a scheduler's file, lines must not be folded.
-        plain = logging.StreamHandler()
+        plain = _Stderr()
         plain.setFormatter(_Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         rich = RichHandler(console=out, show_path=False)
         rich.setFormatter(_Formatter("%(message)s"))
@@ -48,6 +49,19 @@ class _Formatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line of a record, with what no terminal should obey spelled out."""
         return printable_lines(super().formatMessage(record))
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what sys.stderr is when a message comes, which a caller may have redirected since."""
+
+    @property
+    def stream(self) -> TextIO:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The stream of errors of this moment."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: TextIO) -> None:
+        """The base class sets one when it is made; it is not kept."""
 
 
 class _LogFile(logging.FileHandler):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cvpods_ext.runtime.files import REMEDY, append_line, atomic_path
+from cvpods_ext.runtime.words import verb
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +82,11 @@ def _sound_lines(file: Path) -> list[tuple[bytes, Record]]:
     damaged = [number for number in range(1, len(lines) + 1) if number not in in_order]
     if damaged:
         logger.warning(
-            "%s: %d of %d lines are damaged or out of order and left out, the first is line %d",
+            "%s: %d of %d lines %s damaged or out of order and left out, the first is line %d",
             file,
             len(damaged),
             len(lines),
+            verb(len(damaged), "is", "are"),
             damaged[0],
         )
     return [

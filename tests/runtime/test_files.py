@@ -19,7 +19,7 @@ from small_disk import small_disk
 
 from cvpods_ext.cli.common import guarded
 from cvpods_ext.errors import DataError, StorageError
-from cvpods_ext.runtime.files import append_line, atomic_path, read_json, sha256_of, write_json, writing
+from cvpods_ext.runtime.files import append_line, atomic_path, read_json, sha256_of, storage_error, write_json, writing
 from cvpods_ext.runtime.log import setup_logging
 
 
@@ -111,6 +111,14 @@ def test_every_library_that_meets_a_full_disk_gives_the_same_message(tmp_path, w
         assert "Error" not in str(raised.value)
         assert os.listdir(tmp_path / "small") == ["file"]
         assert path.read_text() == "before"
+
+
+def test_the_free_space_is_that_of_a_folder_on_a_disk_of_its_own(tmp_path):
+    with small_disk(tmp_path / "small", "48k") as real:
+        if not real:
+            pytest.skip("no right to mount a small file system")
+        full = OSError(errno.ENOSPC, "No space left on device")
+        assert "; 0.00 GiB free)" in str(storage_error(tmp_path / "small", full))
 
 
 def test_a_line_that_does_not_fit_is_taken_back(tmp_path):

@@ -46,7 +46,7 @@ def test_a_damaged_line_costs_that_line(tmp_path, damage, caplog):
         assert read_records(file) == GOOD
         assert last_record(file, numbers=("time",)) == GOOD[2]
         assert drop_records_after(file, 2) == GOOD[:2]
-    assert "1 of 4 lines are damaged or out of order and left out, the first is line 2" in caplog.text
+    assert "1 of 4 lines is damaged or out of order and left out, the first is line 2" in caplog.text
     assert file.read_bytes() == first + b"\n" + second + b"\n"
     assert drop_records_after(file, 2) == GOOD[:2]
 
@@ -68,7 +68,8 @@ def test_lines_out_of_order_are_left_out_as_few_as_possible(tmp_path, iterations
     with caplog.at_level("WARNING", logger="cvpods_ext"):
         assert sorted(record["iteration"] for record in read_records(file)) == sorted(kept)
     dropped = len(iterations) - len(kept)
-    assert (f"{dropped} of {len(iterations)} lines are damaged or out of order" in caplog.text) == (dropped > 0)
+    said = f"{dropped} of {len(iterations)} lines {'is' if dropped == 1 else 'are'} damaged or out of order"
+    assert (said in caplog.text) == (dropped > 0)
     assert last_record(file)["iteration"] == kept[-1]
 
 

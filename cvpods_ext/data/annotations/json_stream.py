@@ -96,7 +96,9 @@ class JsonStream:
         except OSError as error:
             raise DataError(f"cannot read {self.path}: {error.strerror or error}") from error
         except UnicodeDecodeError as error:
-            raise DataError(f"{self.path} is not JSON text ({error.reason}); is it still compressed?") from error
+            raise DataError(
+                f"{self.path} is not text in UTF-8 ({error.reason}): save it as UTF-8, or unpack it"
+            ) from error
 
     def _chunks(self, file: io.BufferedIOBase) -> Iterator[str]:
         decoder = codecs.getincrementaldecoder("utf-8-sig")()

@@ -97,10 +97,10 @@ def test_a_syntax_error_does_not_read_the_rest_of_the_file(tmp_path, monkeypatch
     ("content", "reason"),
     [
         (b"PK\x03\x04\x8f\xff\xfe", "is a zip archive: unpack it first"),
-        (b"BZh9\x8f\xff\xfe", "still compressed"),
+        (b"BZh9\x8f\xff\xfe", "unpack it"),
         (gzip.compress(b'{"a": [1]}')[:-9], "is a damaged gzip file"),
         (gzip.compress(b'{"a": [1]}')[:-9] + b"x" * 9, "is a damaged gzip file"),
-        (b"\xff\xfe{\x00}\x00", "is not JSON text"),
+        (b"\xff\xfe{\x00}\x00", "is not text in UTF-8"),
     ],
 )
 def test_a_file_that_is_no_plain_text_says_what_it_is(tmp_path, content, reason):

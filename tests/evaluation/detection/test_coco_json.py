@@ -142,7 +142,7 @@ def test_a_mask_alone_whose_runs_are_wrong_is_refused_before_it_is_measured(tmp_
 def test_bytes_that_are_no_text_are_named(start, tmp_path):
     path = tmp_path / "results.json"
     path.write_bytes(start)
-    with pytest.raises(DataError, match="is not JSON text"):
+    with pytest.raises(DataError, match="is not text in UTF-8"):
         import_json(path, tmp_path / "shards")
 
 
