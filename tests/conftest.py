@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections import Counter
+from contextlib import suppress
 
 # Before torch is imported: threads that wait must not spin, or tests starve each other on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -15,7 +16,12 @@ from hypothesis import settings
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 torch.set_num_threads(2)
-os.environ.pop("COLUMNS", None)  # messages are compared whole, not as they are folded for some screen
+# Messages are compared whole, not as they are folded for some screen. The readline library, which debuggers import,
+# puts COLUMNS into the environment of child processes behind Python's back.
+with suppress(ImportError):
+    import readline  # noqa: F401
+os.environ.pop("COLUMNS", None)
+os.unsetenv("COLUMNS")
 # Annotation caches of the tests lie neither beside the reference data nor in the user's home.
 _cache = tempfile.TemporaryDirectory(prefix="pods-tests-")
 os.environ["PODS_CACHE"] = _cache.name

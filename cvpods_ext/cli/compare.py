@@ -24,6 +24,8 @@ EXAMPLES = """\
   pods_compare .. --format markdown --out table.md
   pods_compare .. --html report.html          curves and pictures of errors, one file that opens offline"""
 
+FORMATS = {".md": "markdown", ".csv": "csv", ".tex": "latex"}  # by the ending of the file
+
 
 def main() -> None:
     """Entry point of pods_compare."""
@@ -55,10 +57,14 @@ def _run(arguments: argparse.Namespace, own_flags: Mapping[str, str]) -> None:
     from cvpods_ext.report.runs import collect
     from cvpods_ext.report.task_report import find
     from cvpods_ext.runtime.files import write_text
+    from cvpods_ext.runtime.outputs import check_output_file
 
     if arguments.resamples < 2:
         raise ConfigError(f"--resamples must be at least 2, got {arguments.resamples}")
+    check_output_file("--out", arguments.out, () if arguments.format else (*FORMATS,), [arguments.html])
+    check_output_file("--html", arguments.html, (".html", ".htm"))
     found = collect(arguments.folders or [Path()])
+    check_output_file("--out", arguments.out, reads=[path for entry in found.entries for path in entry.paths])
     if arguments.reference:
         _require_row(arguments.reference, found.entries)
     metrics = [name for name in arguments.metrics.split(",") if name]
@@ -112,4 +118,4 @@ def _show(tables: Sequence[Table], style: str, out: Path | None) -> None:
 
 
 def _format_of(out: Path | None) -> str:
-    return {".md": "markdown", ".csv": "csv", ".tex": "latex"}.get(out.suffix if out else "", "terminal")
+    return FORMATS.get(out.suffix if out else "", "terminal")

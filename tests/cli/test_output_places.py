@@ -53,10 +53,16 @@ WORK = {
         "cvpods_ext.data.label_maps_of_masks.write_label_maps",
     ],
     "weights": ["cvpods_ext.modeling.weights.reader.read", "torch.hub.download_url_to_file"],
+    "compare": ["cvpods_ext.report.runs.collect"],
     "demo": ["cvpods_ext.cli.mini_runs.mini_folder"],
     "zoo": ["cvpods_ext.cli.mini_runs.mini_folder"],
 }
 REFUSED = [
+    ("compare", ["--out", "{root}/t.xlsx"], "--out .*xlsx must end in .md or .csv or .tex"),
+    ("compare", ["--out", "{root}/file/t.md"], "--out .*file is a file, not a folder"),
+    ("compare", ["--html", "{root}"], "--html .* must end in .html or .htm"),
+    ("compare", ["--html", "{root}/file/p.html"], "--html .*file is a file, not a folder"),
+    ("compare", ["--out", "{root}/p.html", "--html", "{root}/p.html", "--format", "csv"], "--out .*uses itself"),
     ("test", ["--export", "{root}/file/a.json"], "--export .*file is a file, not a folder"),
     ("test", ["--export", "{root}"], "--export .* is a folder, not a file"),
     ("test", ["--export-dataset", "{root}/file/a.json"], "--export-dataset .*file is a file"),
@@ -114,3 +120,13 @@ def test_an_export_beside_the_results_is_written_and_both_are_right(made, monkey
     assert status == 0, err
     assert isinstance(json.loads((made / "experiment" / "detections.json").read_text()), list)
     assert "bbox" in json.loads((made / "experiment" / "results.json").read_text())["metrics"]
+
+
+def test_a_table_does_not_replace_the_results_that_it_compares(made, monkeypatch, capsys):
+    results = made / "kept" / "results.json"
+    results.parent.mkdir()
+    results.write_text(json.dumps({"experiment": "a", "dataset": "d", "metrics": {"segm": {"AP": 1.0}}}))
+    status, said = run(monkeypatch, capsys, "compare", results.parent, "--out", results, "--format", "csv")
+    assert status == 2
+    assert "uses itself" in said
+    assert json.loads(results.read_text())["experiment"] == "a"
