@@ -83,8 +83,9 @@ def collect(folders: Sequence[Path]) -> Found:
     entries = group((path, Results.read(path)) for path in paths)
     measured = {entry.experiment for entry in entries}
     for config in _search(folders, "config.py")[0]:
-        if (config.parent / "net.py").is_file() and config.parent.name not in measured:
-            entries.append(unmeasured(config.parent))
+        folder = config.resolve().parent  # "." has no name
+        if (folder / "net.py").is_file() and folder.name not in measured:
+            entries.append(unmeasured(folder))
     if not entries:
         listed = ", ".join(map(str, folders))
         raise ConfigError(

@@ -1,6 +1,7 @@
 """Which results belong together, and which may be compared."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from results_files import write_experiment, write_results
@@ -250,3 +251,10 @@ def test_rows_of_one_training_with_other_tests_are_said_to_be_that(tmp_path):
         write_results(folder, name, {"AP": found}, weights_sha256="w0")
     (table,) = tables(collect([tmp_path]).entries)
     assert "norcal, plain: one training, tested differently" in table.notes
+
+
+def test_a_measured_experiment_stands_once_where_one_is_in_its_folder(tmp_path, monkeypatch):
+    folder = write_experiment(tmp_path / "a")
+    write_results(folder, "a", {"AP": 1.0})
+    monkeypatch.chdir(folder)
+    assert [(entry.experiment, len(entry.runs)) for entry in collect([Path()]).entries] == [("a", 1)]

@@ -355,9 +355,13 @@ def test_missing_images_and_boxes_outside_are_reported(tmp_path, caplog):
         (
             "image_id",
             999,
-            r"^results\.json has 1 image id that .*/annotations\.json does .*\[999\] \(first in detection 3\)",
+            r"^results\.json \(imported .*\) has 1 image id that .*/annotations\.json .*\[999\] \(first in detection 3\)",
         ),
-        ("category_id", 7777, r"^results\.json has 1 category id that .*\[7777\] \(first in detection 3\)"),
+        (
+            "category_id",
+            7777,
+            r"^results\.json \(imported into .*\) has 1 category id that .*\[7777\] \(first in detection 3\)",
+        ),
     ],
 )
 def test_ids_of_another_split_are_refused(field, value, message, tmp_path):
@@ -370,7 +374,10 @@ def test_ids_of_another_split_are_refused(field, value, message, tmp_path):
 def test_mask_of_another_size_is_refused(tmp_path):
     annotations, detections = synthetic(2)
     detections[5]["segmentation"] = rle_json(np.ones((60, 60)))
-    with pytest.raises(DataError, match=r"^results\.json, detection 5 .*size \[60, 60\].*\[120, 120\].*original image"):
+    with pytest.raises(
+        DataError,
+        match=r"^results\.json \(imported into .*\), detection 5 .*size \[60, 60\].*\[120, 120\].*original image",
+    ):
         evaluate(*write_case(tmp_path, annotations, detections), families=("segm",))
 
 
