@@ -43,15 +43,22 @@ class DetectionImages:
     def test_sample(self, position: int) -> tuple[Tensor, Targets]:
         """The image at `position`, resized."""
         pixels = read_image(self.annotations, position, self.channels)
-        size = self.annotations.size(position)
-        targets = Targets(
-            boxes=torch.zeros((0, 4)),
-            labels=torch.zeros(0, dtype=torch.int64),
-            image_id=self.image_id(position),
-            size=size,
-            original_size=size,
-        )
-        return (pixels, targets) if self.resize is None else self.resize(pixels, targets, np.random.default_rng(0))
+        return to_test_sample(pixels, self.image_id(position), self.resize)
+
+
+def to_test_sample(
+    pixels: Tensor, image_id: int, resize: transforms.ShortestEdgeResize | None
+) -> tuple[Tensor, Targets]:
+    """An image (3, H, W) as a model is given it in a test, and targets without ground truth."""
+    size = (pixels.shape[1], pixels.shape[2])
+    targets = Targets(
+        boxes=torch.zeros((0, 4)),
+        labels=torch.zeros(0, dtype=torch.int64),
+        image_id=image_id,
+        size=size,
+        original_size=size,
+    )
+    return (pixels, targets) if resize is None else resize(pixels, targets, np.random.default_rng(0))
 
 
 def read_image(annotations: Annotations, position: int, channels: images.Channels) -> Tensor:

@@ -89,13 +89,17 @@ def training_transforms(data: DetectionData) -> list[transforms.Transform]:
     ]
 
 
+def test_resize(data: DetectionData) -> transforms.ShortestEdgeResize:
+    """What is done to an image that is tested."""
+    return transforms.ShortestEdgeResize((data.test_size,), data.test_max_size)
+
+
 def test_batches(
     cfg: DetectionConfig, folder: Path | str, rank: int, world_size: int, skip_image_ids: Collection[int]
 ) -> loader.InferenceBatches:
     """Batches of one image: this process's share of the test set, without the images already done."""
     annotations = load_checked(cfg.data, cfg.data.test, folder, masks=False)
-    resize = transforms.ShortestEdgeResize((cfg.data.test_size,), cfg.data.test_max_size)
-    source = DetectionImages(annotations, cfg.data.channels, resize=resize)
+    source = DetectionImages(annotations, cfg.data.channels, resize=test_resize(cfg.data))
     positions = loader.limited(np.arange(len(annotations)), cfg.data)
     share = loader.share(positions, annotations.image_ids, skip_image_ids, rank, world_size)
     return loader.test_batches(InferenceDataset(source, share), cfg.data.workers)

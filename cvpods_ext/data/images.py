@@ -27,7 +27,7 @@ def read(path: Path, size: tuple[int, int], image_id: int, channels: Channels = 
         with open_image(path) as image:
             if size not in ((image.height, image.width), (image.width, image.height)):
                 raise _OtherSizeError(image.height, image.width)
-            pixels = _upright(image, size)
+            pixels = _of_size(image, size)
     except FileNotFoundError:
         raise DataError(f"image {image_id}: {path} does not exist; `pods_data doctor` lists what is missing") from None
     except _OtherSizeError as other:
@@ -43,19 +43,44 @@ def read(path: Path, size: tuple[int, int], image_id: int, channels: Channels = 
     return pixels[[2, 1, 0]] if channels == "BGR" else pixels
 
 
+def read_upright(path: Path, channels: Channels = "RGB") -> Tensor:
+    """Decode an unannotated image to uint8 (3, H, W), turned as EXIF says; DataError names the file."""
+    try:
+        with open_image(path) as image:
+            pixels = upright(image)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except DataError as error:
+        raise DataError(f"{path} cannot be decoded ({error}); download or convert it again") from error
+    return pixels[[2, 1, 0]] if channels == "BGR" else pixels
+
+
+def upright(image: Image.Image) -> Tensor:
+    """Decode to RGB uint8 (3, H, W), turned as EXIF says; DataError for numbers without a known range."""
+    return _pixels(_turned(image))
+
+
 class _OtherSizeError(DataError):
     """The image has this height and width, and its annotations are for others."""
 
 
-def _upright(image: Image.Image, size: tuple[int, int]) -> Tensor:
+def _of_size(image: Image.Image, size: tuple[int, int]) -> Tensor:
     """Decode to (3, H, W) of `size`, turned as EXIF says unless it has that size as it is stored."""
-    # Without an orientation these would only copy: a large image is in memory once here, and once as an array.
-    turned = image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
+    turned = _turned(image)
     if (turned.height, turned.width) != size:
         turned = image
     if (turned.height, turned.width) != size:
         raise _OtherSizeError(turned.height, turned.width)
-    plain = _eight_bits(turned)
+    return _pixels(turned)
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    # Without an orientation it would only be copied: a large image is in memory once here, and once as an array.
+    return image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    plain = _eight_bits(image)
     return torch.from_numpy(np.array(plain if plain.mode == "RGB" else plain.convert("RGB"))).permute(2, 0, 1)
 
 

@@ -39,9 +39,8 @@ class SegmentationImages:
 
     def test_sample(self, position: int) -> tuple[Tensor, LabelMap]:
         """The image at `position` in its own size, with an empty label map."""
-        size = self.dataset.size(position)
-        nothing = torch.zeros((0, 0), dtype=torch.uint8)
-        return self._ordered(self.read_image(position, size)), LabelMap(nothing, self.image_id(position), size, size)
+        image = self.read_image(position, self.dataset.size(position))
+        return to_test_sample(self._ordered(image), self.image_id(position))
 
     def read_image(self, position: int, size: tuple[int, int]) -> Tensor:
         """uint8 RGB (3, *size); DataError if the image cannot be read or has another size than its label map."""
@@ -49,3 +48,9 @@ class SegmentationImages:
 
     def _ordered(self, image: Tensor) -> Tensor:
         return image[[2, 1, 0]] if self.channels == "BGR" else image
+
+
+def to_test_sample(image: Tensor, image_id: int) -> tuple[Tensor, LabelMap]:
+    """An image (3, H, W) with an empty label map."""
+    size = (image.shape[1], image.shape[2])
+    return image, LabelMap(torch.zeros((0, 0), dtype=torch.uint8), image_id, size, size)

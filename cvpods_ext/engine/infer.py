@@ -75,7 +75,7 @@ def infer(device: torch.device, experiment: Experiment, weights: Path, settings:
     """
     task, predictions = find(experiment.config.task), predictions_of(experiment)
     model = experiment.build_model()
-    _load_all(model, weights, experiment.config.test.ema)
+    load_weights(model, weights, experiment.config.test.ema)
     made_with = identity(experiment, model, settings["weights_sha256"])
     earlier = predictions.folder.with_name(f"previous-{predictions.folder.name}")
     if dist.is_main():
@@ -128,7 +128,7 @@ def _finishing_threads() -> int:
     return max(1, min(_FINISHING_THREADS, share))
 
 
-def _load_all(model: nn.Module, weights: Path, ema: bool) -> None:
+def load_weights(model: nn.Module, weights: Path, ema: bool) -> None:
     """A model under test must get every one of its weights, or their averages; anything less is a WeightsError."""
     checkpoint = read(weights)
     if ema and not checkpoint.ema:

@@ -248,10 +248,11 @@ def _results(folder: Path) -> Iterator[dict[str, Any]]:
         raise DataError(f"no detections-*.parquet in {folder}. Run pods_test first.")
     for path in files:
         for batch in pq.ParquetFile(path).iter_batches(_ROWS_AT_ONCE):
-            yield from map(_result, batch.to_pylist())
+            yield from map(result_of, batch.to_pylist())
 
 
-def _result(row: dict[str, Any]) -> dict[str, Any]:
+def result_of(row: dict[str, Any]) -> dict[str, Any]:
+    """One row of a shard as an entry of a results json."""
     result = {
         "image_id": row["image_id"],
         "category_id": row["category_id"],

@@ -57,28 +57,7 @@ class ShardWriter:
 
     def add(self, detections: Detections, category_ids: Sequence[int]) -> None:
         """Append one complete image; `category_ids` maps label -> id of the annotation file."""
-        scores = detections.scores.detach().cpu().numpy().astype(np.float32)
-        boxes = detections.boxes.detach().cpu().numpy().astype(np.float32).reshape(-1, 4)
-        labels = detections.labels.detach().cpu().numpy()
-        if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
-            raise DataError(
-                f"image {detections.image_id}: a score or box is not finite; the weights have diverged. "
-                "Test an earlier checkpoint."
-            )
-        masks = detections.masks
-        columns = [
-            pa.array(np.full(len(scores), detections.image_id, dtype=np.int64)),
-            pa.array(np.asarray(category_ids, dtype=np.int64)[labels]),
-            pa.array(scores),
-            pa.array(boxes[:, 0]),
-            pa.array(boxes[:, 1]),
-            pa.array(boxes[:, 2] - boxes[:, 0]),
-            pa.array(boxes[:, 3] - boxes[:, 1]),
-            pa.array([m["counts"] for m in masks] if masks is not None else [None] * len(scores), pa.binary()),
-            pa.array([m["size"][0] for m in masks] if masks is not None else [None] * len(scores), pa.int32()),
-            pa.array([m["size"][1] for m in masks] if masks is not None else [None] * len(scores), pa.int32()),
-        ]
-        self._batches.append(pa.RecordBatch.from_arrays(columns, schema=shard_schema(pa.float32())))
+        self._batches.append(to_rows(detections, category_ids))
         self._image_ids.append(int(detections.image_id))
         if len(self._image_ids) >= self._shard_images:
             self.flush()
@@ -101,3 +80,33 @@ class ShardWriter:
     ) -> None:
         if kind is None or issubclass(kind, KeyboardInterrupt):
             self.flush()
+
+
+def to_rows(detections: Detections, category_ids: Sequence[int]) -> pa.RecordBatch:
+    """The detections of one image as the rows of a shard, in float32, boxes XYWH; `category_ids` as in `add`.
+
+    Whoever shows detections takes them from here, so that its numbers are those of a test to the last digit. DataError
+    for a score or box that is not finite.
+    """
+    scores = detections.scores.detach().cpu().numpy().astype(np.float32)
+    boxes = detections.boxes.detach().cpu().numpy().astype(np.float32).reshape(-1, 4)
+    labels = detections.labels.detach().cpu().numpy()
+    if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
+        raise DataError(
+            f"image {detections.image_id}: a score or box is not finite; the weights have diverged. "
+            "Test an earlier checkpoint."
+        )
+    masks = detections.masks
+    columns = [
+        pa.array(np.full(len(scores), detections.image_id, dtype=np.int64)),
+        pa.array(np.asarray(category_ids, dtype=np.int64)[labels]),
+        pa.array(scores),
+        pa.array(boxes[:, 0]),
+        pa.array(boxes[:, 1]),
+        pa.array(boxes[:, 2] - boxes[:, 0]),
+        pa.array(boxes[:, 3] - boxes[:, 1]),
+        pa.array([m["counts"] for m in masks] if masks is not None else [None] * len(scores), pa.binary()),
+        pa.array([m["size"][0] for m in masks] if masks is not None else [None] * len(scores), pa.int32()),
+        pa.array([m["size"][1] for m in masks] if masks is not None else [None] * len(scores), pa.int32()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=shard_schema(pa.float32()))
