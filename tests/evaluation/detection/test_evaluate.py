@@ -355,7 +355,7 @@ def test_missing_images_and_boxes_outside_are_reported(tmp_path, caplog):
         (
             "image_id",
             999,
-            r"^results\.json \(imported .*\) has 1 image id that .*/annotations\.json .*\[999\] \(first in detection 3\)",
+            r"^results\.json \(imported .*\) has 1 image id .*annotations\.json .*\[999\] \(first in detection 3\)",
         ),
         (
             "category_id",
