@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cvpods_ext.compat import translate
-from cvpods_ext.compat.configs import AttributeDict, BaseConfig
+from cvpods_ext.compat.configs import AttributeDict, BaseClassificationConfig, BaseConfig
 from cvpods_ext.compat.namespace import Namespace
 from cvpods_ext.compat.stage_one import checkpoints_pass_for_present
 from cvpods_ext.compat.stray_names import describe as describe_stray_names
@@ -146,6 +146,11 @@ def _import_config(folder: Path, namespace: Namespace) -> BaseConfig:
     config = getattr(module, "config", None)
     if not isinstance(config, BaseConfig):
         raise ConfigError(f"{path} must define `config` as an object of a config class of cvpods, got {config!r:.80}")
+    if isinstance(config, BaseClassificationConfig):
+        raise ConfigError(
+            f"{path}: a folder of image classification ({type(config).__name__}), which does not run here yet; folders "
+            "of object detection and instance segmentation do. Its head is modeling.classification.heads.DisAlignLinear"
+        )
     return config
 
 

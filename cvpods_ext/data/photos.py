@@ -73,8 +73,10 @@ def to_pixels(picture: Picture, channels: images.Channels) -> Tensor:
     else:
         raise ConfigError(f"a picture is a path, an array, a PIL image or a tensor, got {type(picture).__name__}")
     if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[0] != 3 or 0 in pixels.shape:
+        shape = tuple(pixels.shape)
         raise ConfigError(
-            f"got {type(picture).__name__}, as (3, H, W) {tuple(pixels.shape)} {pixels.dtype}: an array must be uint8 (H, W, 3) or (H, W), a tensor uint8 (3, H, W), both in RGB"
+            f"got {type(picture).__name__}, as channels, rows and columns {shape} {pixels.dtype}: an array must be "
+            "uint8 (H, W, 3) or (H, W), a tensor uint8 (3, H, W), both in RGB"
         )
     return pixels[[2, 1, 0]] if channels == "BGR" else pixels
 
