@@ -148,8 +148,8 @@ def _import_config(folder: Path, namespace: Namespace) -> BaseConfig:
         raise ConfigError(f"{path} must define `config` as an object of a config class of cvpods, got {config!r:.80}")
     if isinstance(config, BaseClassificationConfig):
         raise ConfigError(
-            f"{path}: a folder of image classification ({type(config).__name__}), which does not run here yet; folders "
-            "of object detection and instance segmentation do. Its head is modeling.classification.heads.DisAlignLinear"
+            f"{path}: a folder of image classification ({type(config).__name__}), which does not run here yet. Folders "
+            "of object detection and instance segmentation do: docs/old_folders.md lists what they may hold"
         )
     return config
 
