@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: demo demo-seeds zoo test test-slow lint format types report check faults clean
 
-demo: $(STAMP)  ## train and compare four methods on synthetic photos, a half hour on two CPU cores
+demo: $(STAMP)  ## train and compare four methods on synthetic photos, 20 to 30 minutes on two CPU cores
 	$(BIN)/pods_demo
 
 demo-seeds: $(STAMP)  ## the same over three seeds: mean and range of every group

@@ -12,7 +12,7 @@ from cvpods_ext.cli.common import guarded, parser
 from cvpods_ext.runtime.outputs import check_output_folder
 
 EXAMPLES = """\
-  pods_demo                                   one seed, about half an hour on two CPU cores
+  pods_demo                                   one seed, 20 to 30 minutes on two CPU cores
   pods_demo --seeds 3                         mean and range over three seeds
   pods_demo --seeds 3 --keep benchmarks/demo  keep the results files and the table"""
 
