@@ -126,6 +126,15 @@ def data_root(start: Path | str) -> Path:
     )
 
 
+def rooted(start: Path | str, *paths: str) -> list[Path]:
+    """Absolute paths; the data root is needed only for relative ones."""
+    expanded = [Path(path).expanduser() for path in paths]
+    if all(path.is_absolute() for path in expanded):
+        return expanded
+    root = data_root(start)
+    return [root / path for path in expanded]
+
+
 def resolve(dataset: str | DatasetFiles, start: Path | str) -> DatasetPaths:
     """Absolute paths of a data set seen from the experiment folder `start`; nothing is opened.
 

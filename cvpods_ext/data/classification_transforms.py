@@ -19,14 +19,10 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from cvpods_ext.data.images import to_tensor
 from cvpods_ext.errors import ConfigError
 
 BICUBIC = Image.Resampling.BICUBIC
-
-
-def pixels(photo: Image.Image) -> Tensor:
-    """uint8 (3, H, W)."""
-    return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
 
 
 class TestTransform(Protocol):
@@ -51,7 +47,7 @@ class ShortEdgeCrop:
         width, height = short_edge_size(photo.size, int(self.side / self.crop_ratio))
         resized = photo if (width, height) == photo.size else photo.resize((width, height), BICUBIC)
         left, top = round((width - self.side) / 2), round((height - self.side) / 2)
-        return pixels(resized.crop((left, top, left + self.side, top + self.side)))
+        return to_tensor(resized.crop((left, top, left + self.side, top + self.side)))
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,7 @@ class Squash:
 
     def __call__(self, photo: Image.Image) -> Tensor:
         """RGB -> uint8 (3, side, side)."""
-        return pixels(photo.resize((self.side, self.side), BICUBIC))
+        return to_tensor(photo.resize((self.side, self.side), BICUBIC))
 
 
 def short_edge_size(size: tuple[int, int], short: int) -> tuple[int, int]:
@@ -90,7 +86,7 @@ class TrainingTransform:
     def __call__(self, photo: Image.Image, rng: np.random.Generator) -> Tensor:
         """RGB -> uint8 (3, side, side); all randomness comes from `rng`."""
         with drawing_from(rng):
-            return pixels(self._augment(self._crop(photo)))
+            return to_tensor(self._augment(self._crop(photo)))
 
     @cached_property
     def _crop(self) -> Callable[[Any], Any]:

@@ -45,14 +45,19 @@ def read(path: Path, size: tuple[int, int], image_id: int, channels: Channels = 
 
 def read_upright(path: Path, channels: Channels = "RGB") -> Tensor:
     """Decode an unannotated image to uint8 (3, H, W), turned as EXIF says; DataError names the file."""
+    pixels = to_tensor(read_photo(path))
+    return pixels[[2, 1, 0]] if channels == "BGR" else pixels
+
+
+def read_photo(path: Path) -> Image.Image:
+    """Decode an image without known size to RGB of 8 bits, turned as EXIF says; DataError names the file."""
     try:
         with open_image(path) as image:
-            pixels = upright(image)
+            return _plain(_turned(image))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except DataError as error:
         raise DataError(f"{path} cannot be decoded ({error}); download or convert it again") from error
-    return pixels[[2, 1, 0]] if channels == "BGR" else pixels
 
 
 def upright(image: Image.Image) -> Tensor:
@@ -80,8 +85,20 @@ def _turned(image: Image.Image) -> Image.Image:
 
 
 def _pixels(image: Image.Image) -> Tensor:
+    return to_tensor(_plain(image))
+
+
+def to_tensor(photo: Image.Image) -> Tensor:
+    """RGB of 8 bits to uint8 (3, H, W)."""
+    return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Decoded RGB of 8 bits; a copy only where it has to be."""
     plain = _eight_bits(image)
-    return torch.from_numpy(np.array(plain if plain.mode == "RGB" else plain.convert("RGB"))).permute(2, 0, 1)
+    plain = plain if plain.mode == "RGB" else plain.convert("RGB")
+    plain.load()  # while the file is open
+    return plain
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -16,12 +16,12 @@ import numpy as np
 from PIL import Image
 
 from cvpods_ext.config.segmentation import LabelMapFiles, SegmentationData
-from cvpods_ext.data.catalog import Download, data_root
+from cvpods_ext.data.catalog import Download, rooted
+from cvpods_ext.data.image_folders import IMAGE_SUFFIXES, files_below
 from cvpods_ext.errors import ConfigError, DataError
 
 IGNORE = 255
 MOST_CLASSES = 255  # that 8 bits hold beside IGNORE
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 EXAMPLES = 3
 ADE20K = Download(
     "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip", "ADEChallengeData2016", "about 1 GB"
@@ -106,15 +106,15 @@ def load(dataset: str | LabelMapFiles, start: Path | str) -> LabelledImages:
     DataError if a folder or an image's label map is missing, or two images have one label map.
     """
     files = dataset if isinstance(dataset, LabelMapFiles) else known(dataset)
-    images, labels = _rooted(start, files.images, files.annotations)
+    images, labels = rooted(start, files.images, files.annotations)
     for folder in (images, labels):
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder; {_source(dataset)}")
-    found = _files_below(images)
+    found = files_below(images)
     if not found:
         raise DataError(f"{images} holds no image ({', '.join(IMAGE_SUFFIXES)}); {_source(dataset)}")
     name = dataset if isinstance(dataset, str) else images.name
-    table = f"{files.classes}.csv" if isinstance(dataset, str) else _rooted(start, files.classes)[0]
+    table = f"{files.classes}.csv" if isinstance(dataset, str) else rooted(start, files.classes)[0]
     loaded = LabelledImages(name, images, labels, found, read_classes(table), files.reduce_zero_label)
     _require_label_maps(loaded)
     return loaded
@@ -134,16 +134,7 @@ def num_classes(data: SegmentationData, start: Path | str) -> int:
     """Number of classes of the training set, from its list of classes alone."""
     if isinstance(data.train, str):
         return len(read_classes(f"{known(data.train).classes}.csv"))
-    return len(read_classes(_rooted(start, data.train.classes)[0]))
-
-
-def _rooted(start: Path | str, *paths: str) -> list[Path]:
-    """Absolute paths; the data root is needed only for relative ones."""
-    expanded = [Path(path).expanduser() for path in paths]
-    if all(path.is_absolute() for path in expanded):
-        return expanded
-    root = data_root(start)
-    return [root / path for path in expanded]
+    return len(read_classes(rooted(start, data.train.classes)[0]))
 
 
 def _source(dataset: str | LabelMapFiles) -> str:
@@ -151,17 +142,6 @@ def _source(dataset: str | LabelMapFiles) -> str:
     if isinstance(dataset, LabelMapFiles):
         return "correct LabelMapFiles in config.py, or set PODS_DATASETS to the folder that its paths start from"
     return f"get {ADE20K.url} ({ADE20K.size}); it unpacks to {ADE20K.unpacks_to} below the data root"
-
-
-def _files_below(folder: Path) -> list[str]:
-    """Image files in `folder` and below, as paths with / relative to it, sorted."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = os.path.relpath(place, folder)
-        prefix = "" if below == "." else below.replace(os.sep, "/") + "/"
-        found += [prefix + name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != "."]
-    return sorted(found)
 
 
 def _require_label_maps(dataset: LabelledImages) -> None:
@@ -184,7 +164,7 @@ def _require_label_maps(dataset: LabelledImages) -> None:
 
 def stems_of_labels(folder: Path) -> set[str]:
     """Names of all label maps below `folder`, without suffix."""
-    return {os.path.splitext(file)[0] for file in _files_below(folder) if file.lower().endswith(".png")}
+    return {os.path.splitext(file)[0] for file in files_below(folder) if file.lower().endswith(".png")}
 
 
 def read_classes(source: str | Path) -> tuple[PixelClass, ...]:
