@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 import pycocotools.mask as coco_mask
 
 import cvpods_ext.data
-from cvpods_ext.evaluation.detection.shards import shard_metadata, shard_schema
+from cvpods_ext.evaluation.detection.shards import shard_schema
+from cvpods_ext.evaluation.shards import shard_metadata
 
 IMAGES = 19_809
 PER_IMAGE = 300

@@ -25,13 +25,14 @@ from cvpods_ext.evaluation.detection.background_eval import evaluating_beside
 from cvpods_ext.evaluation.detection.detections import DetectionTable, are_boxes_only, read_shard
 from cvpods_ext.evaluation.detection.evaluate import evaluate
 from cvpods_ext.evaluation.detection.protocol import needs_masks
-from cvpods_ext.evaluation.detection.shard_writer import SHARD_IMAGES, ShardWriter
+from cvpods_ext.evaluation.detection.shard_writer import ShardWriter
 from cvpods_ext.evaluation.detection.shards import (
     completed_image_ids,
     read_shard_metadata,
     set_damaged_aside,
     shard_files,
 )
+from cvpods_ext.evaluation.shards import SHARD_IMAGES
 from cvpods_ext.structures import Detections
 from cvpods_ext.structures.boxes import xywh_to_xyxy
 from cvpods_ext.tasks.detection_drawing import draw_detections, draw_targets

@@ -26,7 +26,8 @@ def write_empty(shards: Path, annotations: dict) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from cvpods_ext.evaluation.detection.shards import shard_metadata, shard_schema
+    from cvpods_ext.evaluation.detection.shards import shard_schema
+    from cvpods_ext.evaluation.shards import shard_metadata
 
     shards.mkdir(parents=True)
     metadata = shard_metadata([image["id"] for image in annotations["images"]], {})

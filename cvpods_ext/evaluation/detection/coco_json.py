@@ -29,9 +29,9 @@ from cvpods_ext.evaluation.detection.shards import (
     completed_image_ids,
     read_shard_metadata,
     shard_files,
-    shard_metadata,
     shard_schema,
 )
+from cvpods_ext.evaluation.shards import shard_metadata
 from cvpods_ext.runtime.files import atomic_path, sha256_of
 
 _ROWS_AT_ONCE = 50_000

@@ -18,10 +18,10 @@ from cvpods_ext.evaluation.detection.shards import (
     ENTRY,
     MASK_COLUMNS,
     completed_image_ids,
-    first_line,
     read_shard_metadata,
     shard_files,
 )
+from cvpods_ext.evaluation.shards import first_line
 
 HIGHEST_SCORE = 1 + 1e-6  # room for rounding
 _SCORES = "score is not in [0, 1]; divide percentages by 100, pass logits through a sigmoid"
@@ -147,7 +147,7 @@ def read_shard(path: Path, masks: bool = True) -> DetectionTable:
     """One shard as a table; values that no evaluator can rank or place are a DataError."""
     names = ["image_id", "category_id", "score", *BOX_COLUMNS, *(MASK_COLUMNS if masks else ())]
     metadata = read_shard_metadata(path)
-    table = _read_columns(path, [*names, ENTRY] if metadata.has_entries else names)
+    table = _read_columns(path, [*names, ENTRY] if ENTRY in metadata.columns else names)
     for name in names:
         if name not in MASK_COLUMNS and (nulls := table.column(name).null_count):
             raise DataError(f"{path}: column {name} has {nulls} rows without a value. Every detection needs one.")
@@ -170,7 +170,7 @@ def read_shard(path: Path, masks: bool = True) -> DetectionTable:
         completed=np.asarray(metadata.image_ids, dtype=np.int64),
         settings=metadata.settings,
         source=path,
-        positions=table.column(ENTRY).to_numpy() if metadata.has_entries else np.arange(len(table)),
+        positions=table.column(ENTRY).to_numpy() if ENTRY in metadata.columns else np.arange(len(table)),
     )
     _refuse_bad_values(result)
     return result
