@@ -21,6 +21,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from cvpods_ext.evaluation.metric_table import Metric
+from cvpods_ext.runtime.text import csv_cell
 
 UNMEASURED = "-"
 NO_GROUND_TRUTH = "n/a"
@@ -163,12 +164,7 @@ def to_csv(table: Table) -> str:
 
 
 def _escape_csv(text: str) -> str:
-    """Text that a spreadsheet would take for a formula gets a quote in front, since names come from files of others.
-
-    A carriage return, which a reader may take for the end of a row, becomes a space.
-    """
-    formula = text.startswith(_FORMULA) and text != UNMEASURED
-    return ("'" + text if formula else text).replace("\r", " ")
+    return text if text == UNMEASURED else csv_cell(text)
 
 
 def to_latex(table: Table) -> str:
@@ -195,7 +191,6 @@ def to_latex(table: Table) -> str:
 RENDERERS: dict[str, Callable[[Table], str]] = {"markdown": to_markdown, "csv": to_csv, "latex": to_latex}
 
 _NARROWEST_NAME = 12
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _LATEX = {
     **{character: "\\" + character for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",

@@ -49,3 +49,14 @@ def width_of(stream: TextIO) -> int | None:
         given = os.environ.get("COLUMNS", "")
         columns = int(given) if given.isdecimal() else 0
     return min(max(columns, _NARROWEST), WIDEST) if columns else None
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def csv_cell(text: str) -> str:
+    """Text that a spreadsheet would take for a formula gets a quote in front, since names come from files of others.
+
+    A carriage return, which a reader may take for the end of a row, becomes a space.
+    """
+    return ("'" + text if text.startswith(_FORMULA) else text).replace("\r", " ")

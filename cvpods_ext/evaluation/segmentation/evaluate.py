@@ -23,6 +23,7 @@ from cvpods_ext.evaluation.segmentation.label_maps import LabelMapFolder
 from cvpods_ext.evaluation.segmentation.metrics import intervals, iou_and_accuracy, values
 from cvpods_ext.runtime.files import atomic_path
 from cvpods_ext.runtime.progress import track
+from cvpods_ext.runtime.text import csv_cell
 
 logger = logging.getLogger(__name__)
 
@@ -111,4 +112,4 @@ def write_per_class(path: Path, dataset: LabelledImages, counted: Counted, group
             numbers = ("" if np.isnan(value) else f"{value:.4f}" for value in (iou[label], accuracy[label]))
             name = dataset.classes[other].name if pixels else ""
             labelled = int(counted.confusion[label].sum())
-            writer.writerow([label, each.name, groups[label], *numbers, labelled, name, pixels])
+            writer.writerow([label, csv_cell(each.name), groups[label], *numbers, labelled, csv_cell(name), pixels])
