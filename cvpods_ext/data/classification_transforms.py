@@ -88,6 +88,10 @@ class TrainingTransform:
         with drawing_from(rng):
             return to_tensor(self._augment(self._crop(photo)))
 
+    def prepare(self) -> None:
+        """ConfigError for an augmentation that timm does not know; otherwise the first image would find out."""
+        self._augment  # noqa: B018
+
     @cached_property
     def _crop(self) -> Callable[[Any], Any]:
         crop = v2.RandomResizedCrop(self.side, self.area, interpolation=v2.InterpolationMode.BICUBIC)
