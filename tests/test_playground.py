@@ -131,8 +131,12 @@ def test_config_header_says_how_to_run_it_and_what_to_expect(folder):
 def test_the_header_repeats_the_published_numbers_and_no_others(folder):
     """`bbox AP 20.4, APr 2.1; segm AP 20.7` in the header against the table that reports read."""
     written = {
-        task: {metric: float(value) for metric, value in re.findall(r"\b(\w*(?:AP|IoU|Acc)\w*) ([\d.]+\d)", numbers)}
-        for task, numbers in re.findall(r"\b(bbox|segm|sem_seg) (\w+ \d[^\n;]*?)(?=[;\n]|, segm|$)", header_of(folder))
+        task: {
+            metric: float(value) for metric, value in re.findall(r"\b(\w*(?:AP|IoU|Acc|top)\w*) ([\d.]+\d)", numbers)
+        }
+        for task, numbers in re.findall(
+            r"\b(bbox|segm|sem_seg|classification) (\w+ \d[^\n;]*?)(?=[;\n]|, segm|$)", header_of(folder)
+        )
     }
     test = experiment_of(folder).config.data.test
     record = published.find(folder.name, test) if isinstance(test, str) else None

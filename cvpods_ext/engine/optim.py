@@ -49,9 +49,9 @@ def _check_patterns(setting: str, patterns: Sequence[str], model: nn.Module) -> 
 def build_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     """SGD or AdamW over what requires gradients, one group per learning rate and weight decay.
 
-    Normalisation layers and position tables are decayed only with `decay_norms`, parameters of one dimension only with
-    `decay_vectors`. The rate of a group is its
-    `lr_scale` times the rate of the step, see `set_learning_rate`; it is the product of `schedule.layer_decay` and
+    Normalisation layers, position tables and class tokens are decayed only with `decay_norms`, parameters of one
+    dimension only with `decay_vectors`. The rate of a group is its `lr_scale` times the rate of the step, see
+    `set_learning_rate`; it is the product of `schedule.layer_decay` and
     `schedule.lr_multipliers`. ConfigError if nothing is left to train, or if a setting does not fit the model.
     """
     undecayed = set() if schedule.decay_norms else _norms_and_positions(model)
@@ -87,14 +87,15 @@ def _can_be_fused(parameters: Sequence[nn.Parameter]) -> bool:
 
 
 def _norms_and_positions(model: nn.Module) -> set[int]:
-    """Identities of the weights and offsets of normalisation layers, and of absolute position tables."""
+    """Identities of the weights and offsets of normalisation layers, of absolute position tables and class tokens."""
     norms = {
         id(parameter)
         for module in model.modules()
         if isinstance(module, NORM_LAYERS)
         for parameter in module.parameters(recurse=False)
     }
-    return norms | {id(parameter) for name, parameter in model.named_parameters() if name.endswith("pos_embed")}
+    tables = ("pos_embed", "cls_token")
+    return norms | {id(parameter) for name, parameter in model.named_parameters() if name.endswith(tables)}
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

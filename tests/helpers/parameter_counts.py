@@ -217,12 +217,30 @@ def _upernet(name: str) -> int:
     return _transformer(width, blocks) + positions + scales + pooled + levels + heads
 
 
+def _image_classifier(name: str) -> int:
+    """EVA-02 (without a bias on keys) and a linear head for 1,000 classes."""
+    size, patch, classes = name.split("-")[1], 14, 1000
+    width, depth, hidden, side = {
+        "tiny": (192, 12, 512, 336),
+        "small": (384, 12, 1024, 336),
+        "base": (768, 12, 2048, 448),
+        "large": (1024, 24, 2730, 448),
+    }[size]
+    tables = width * (3 * patch**2 + 1) + width * ((side // patch) ** 2 + 2)  # patches, positions, class token
+    attention = 4 * width**2 + 3 * width
+    gated = 3 * width * hidden + 2 * hidden + width
+    norms = 4 * width + (2 * hidden if size in ("base", "large") else 0)
+    return tables + depth * (attention + gated + norms) + 2 * width + classes * (width + 1)
+
+
 def expected_parameters(name: str) -> int:
     """All parameters of the experiment."""
     if name.startswith("dino."):
         return _QuerySizes(name).trunk()[0] + _QuerySizes(name).transformer()
     if name.startswith("upernet."):
         return _upernet(name)
+    if name.startswith("eva02-"):
+        return _image_classifier(name)
     sizes = _Sizes(name)
     return sizes.trunk()[0] + sizes.boxes() + sizes.masks()
 
@@ -233,6 +251,8 @@ def expected_trained(name: str) -> int:
         return expected_parameters(name) - _QuerySizes(name).trunk()[1]
     if name.startswith("upernet."):
         return _upernet(name)
+    if name.startswith("eva02-"):
+        return _image_classifier(name)
     sizes = _Sizes(name)
     if "disalign" in sizes.methods:
         return sizes.stages * sizes.calibration()

@@ -6,6 +6,7 @@ Shapes: B = images, K = classes, S = side of an image.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
@@ -16,7 +17,8 @@ class Mixing(nn.Module):
     def __init__(self, num_classes: int, *, mixup: float = 0.0, cutmix: float = 0.0) -> None:
         super().__init__()
         makers = ((v2.MixUp, mixup), (v2.CutMix, cutmix))
-        self.kinds = [maker(alpha=alpha, num_classes=num_classes) for maker, alpha in makers if alpha > 0]
+        with torch.device("cpu"):  # their distributions check values, which tensors on the meta device do not have
+            self.kinds = [maker(alpha=alpha, num_classes=num_classes) for maker, alpha in makers if alpha > 0]
         self.choose = v2.RandomChoice(self.kinds) if self.kinds else None
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
