@@ -7,8 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
+
 # Okabe and Ito's palette, distinguishable with any colour vision.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a", "#444444")
+PERCENT_TICKS = (0.0, 20.0, 40.0, 60.0, 80.0, 100.0)
 WIDTH, HEIGHT = 460, 320
 LEFT, RIGHT, TOP, BOTTOM = 48, 22, 12, 40
 
@@ -67,3 +70,38 @@ def chart(x: Axis, y: Axis, marks: Sequence[str], label: str) -> str:
     turn = f'transform="rotate(-90 12 {middle_y})"'
     parts.append(f'<text x="12" y="{middle_y}" text-anchor="middle" {turn}>{escape(y.title)}</text>')
     return "".join([*parts, *marks, "</svg>"])
+
+
+def against_frequency(counts: np.ndarray, values: Sequence[np.ndarray], names: Sequence[str], what: str) -> str:
+    """A dot for each class and experiment, and each experiment's running mean over classes of similar counts.
+
+    counts (K,) training images; each of `values` (K,) in percent, NaN without ground truth; `what` says what they are.
+    """
+    top = float(max(10, 10 ** math.ceil(math.log10(max(int(counts.max()), 1)))))
+    ticks = tuple(10.0**power for power in range(round(math.log10(top)) + 1))
+    x = Axis("training images", 1, top, ticks, log=True)
+    known = [float(value) for each in values for value in each[np.isfinite(each)]]
+    steps = max(1, math.ceil(max(known, default=0.0) / 10))
+    y = Axis(f"{what} %", 0, 10.0 * steps, tuple(10.0 * step for step in range(steps + 1)))
+    marks = []
+    for position, each in enumerate(values):
+        annotated = np.flatnonzero(np.isfinite(each))
+        tone = colour(position)
+        for k in annotated.tolist():
+            count, value = int(counts[k]), float(each[k])
+            title = escape(f"{names[k]}: {count} training images, {what} {value:.1f}")
+            marks.append(
+                f'<circle data-run="{position}" cx="{x_of(x, count):.1f}" cy="{y_of(y, value):.1f}" r="3" '
+                f'fill="{tone}"><title>{title}</title></circle>'
+            )
+        centres, means = running_mean(counts[annotated], each[annotated])
+        marks.append(polyline(position, ((x_of(x, c), y_of(y, m)) for c, m in zip(centres, means, strict=True))))
+    return chart(x, y, marks, f"{what} against training images")
+
+
+def running_mean(counts: np.ndarray, values: np.ndarray, bins: int = 8) -> tuple[list[float], list[float]]:
+    """Mean value in `bins` groups of equal size by count, at the geometric mean of the group's counts."""
+    order = np.argsort(counts, kind="stable")
+    groups = [part for part in np.array_split(order, min(bins, len(order))) if len(part)] if len(order) else []
+    centres = [float(np.exp(np.log(np.maximum(counts[part], 1)).mean())) for part in groups]
+    return centres, [float(values[part].mean()) for part in groups]

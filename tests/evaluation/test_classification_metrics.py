@@ -76,8 +76,8 @@ def test_resampled_totals_are_those_of_the_drawn_images():
 
 def test_intervals_of_a_sure_thing_have_no_width_and_of_nothing_are_none():
     labels = np.array([0, 0, 1])
-    drawn = resampled(labels, np.zeros(3), 7, 50)
-    found = intervals(drawn, GROUPS)
+    ranks = np.zeros(3)
+    found = intervals(class_totals(labels, ranks, 7), resampled(labels, ranks, 7, 50), GROUPS)
     assert found["top1"] == (100.0, 100.0)
     assert found["few"] is None
 
@@ -88,7 +88,9 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     groups, inside = np.array(["many"]), 0
     for seed in range(200):
         ranks = (rng.random(200) > 0.7).astype(int)
-        low, high = intervals(resampled(np.zeros(200, int), ranks, 1, 200, seed), groups)["top1"]
+        labels = np.zeros(200, int)
+        totals = class_totals(labels, ranks, 1)
+        low, high = intervals(totals, resampled(labels, ranks, 1, 200, seed), groups)["top1"]
         inside += low <= 70 <= high
     assert 180 <= inside <= 199  # 95 % of 200 is 190, its deviation 3
 

@@ -43,7 +43,7 @@ def evaluate(
         settings["images_without_predictions"] = missing
         logger.warning("%d of %d images of %s are not predicted and left out", missing, len(dataset), dataset.name)
     if resamples:
-        settings["intervals"] = intervals(resampled(truth, ranks, num_classes, resamples), groups.groups)
+        settings["intervals"] = intervals(totals, resampled(truth, ranks, num_classes, resamples), groups.groups)
     mistaken = scores.mistaken_most(truth, found.labels[:, 0], num_classes)
     _write_per_class(folder / "per_class.csv", dataset, totals, groups.groups, training_counts, mistaken)
     return values(totals, groups.groups), settings

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cvpods_ext.evaluation.intervals import PERCENT, interval
 from cvpods_ext.evaluation.metric_table import Family, Metric, MetricTable
 
 GROUPS = ("many", "medium", "few")  # by training images, Liu et al., https://arxiv.org/abs/1904.05160
@@ -23,6 +24,7 @@ def _groups_remark(settings: Mapping[str, Any]) -> str:
 
 
 METRICS = MetricTable(
+    observations=("intervals",),
     remark=_groups_remark,
     families=(
         Family(
@@ -83,11 +85,8 @@ def resampled(labels: np.ndarray, ranks: np.ndarray, num_classes: int, resamples
     return np.stack((counts.sum(axis=2), counts[..., 2], counts[..., 1] + counts[..., 2]))
 
 
-def intervals(drawn: np.ndarray, groups: np.ndarray) -> dict[str, tuple[float, float] | None]:
-    """95 % percentile intervals in percent from (3, B, K) resampled totals; None for what no draw can tell."""
-    result: dict[str, tuple[float, float] | None] = {}
-    for name, found in summarise(drawn, groups).items():
-        known = found[np.isfinite(found)]
-        low, high = np.percentile(known, (2.5, 97.5)) if len(known) else (np.nan, np.nan)
-        result[name] = (float(low), float(high)) if len(known) else None
-    return result
+def intervals(totals: np.ndarray, drawn: np.ndarray, groups: np.ndarray) -> dict[str, tuple[float, float] | None]:
+    """95 % intervals in percent of the metrics of (3, K) totals, from (3, B, K) resampled ones; None if unmeasured."""
+    measured, found = summarise(totals, groups), summarise(drawn, groups)
+    known = {name: interval(np.atleast_1d(value), found[name], bounds=PERCENT) for name, value in measured.items()}
+    return {name: None if one is None else (one.low, one.high) for name, one in known.items()}

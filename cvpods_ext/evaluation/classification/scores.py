@@ -105,12 +105,21 @@ def _require_scores(
         raise DataError(f"{path}: {problem}; it belongs to another test. Delete it and run pods_test again")
 
 
+def confusions(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(P,) classes, (P,) what their images are taken for by mistake, and (P,) how often; the most frequent first.
+
+    `truth` and `predicted` are (I,); of equally frequent pairs the one of smaller labels comes first.
+    """
+    wrong = truth != predicted
+    pairs, times = np.unique(np.stack((truth[wrong], predicted[wrong])), axis=1, return_counts=True)
+    order = np.argsort(-times, kind="stable")
+    return pairs[0, order], pairs[1, order], times[order]
+
+
 def mistaken_most(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """(K,) the class that images of each class are most often taken for by mistake, and (K,) how often; 0 for none."""
-    wrong = truth != predicted
-    codes, times = np.unique(truth[wrong] * num_classes + predicted[wrong], return_counts=True)
-    order = np.lexsort((-codes, times))  # the most frequent last; of equal ones the smaller label
+    pairs = confusions(truth, predicted)
+    classes, others, times = (column[::-1] for column in pairs)  # the last assignment, of the most frequent, stays
     other, count = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
-    other[codes[order] // num_classes] = codes[order] % num_classes
-    count[codes[order] // num_classes] = times[order]
+    other[classes], count[classes] = others, times
     return other, count

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -14,28 +13,15 @@ from cvpods_ext.evaluation.detection.match_table import MatchTable
 from cvpods_ext.evaluation.detection.metrics import BY_FREQUENCY
 from cvpods_ext.evaluation.detection.per_category import category_aps
 from cvpods_ext.evaluation.detection.precision_recall import curves
-
-Verdict = Literal["higher", "lower", "not distinguishable at this size"]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value in percent with its 95 % interval and standard error; `runs` are the values of the single seeds."""
-
-    value: float
-    low: float
-    high: float
-    standard_error: float
-    runs: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Second minus first. `resolvable` is the difference that this split would show in four of five repetitions."""
-
-    interval: Interval
-    resolvable: float
-    verdict: Verdict
+from cvpods_ext.evaluation.intervals import (
+    ClassEffect,
+    Difference,
+    Interval,
+    class_effects,
+    difference,
+    interval,
+    mix_seeds,
+)
 
 
 @dataclass(frozen=True)
@@ -57,10 +43,7 @@ def resample(runs: Sequence[MatchTable], draws: Draws, seed: int = 0) -> Resampl
     found = [curves(run.evaluated, run.objects, run.num_categories, run.criteria, areas=1) for run in runs]
     points = [category_aps(one.precision) for one in found]
     aps = np.stack([resampled_aps(run, draws.images) for run in runs])  # (seeds, B, K)
-    rng = np.random.default_rng(seed)
-    chosen = rng.integers(0, len(runs), (len(runs), aps.shape[1]))
-    mixed = aps[chosen, np.arange(aps.shape[1])].mean(axis=0)
-    return Resampled(mixed, np.stack(points), first.frequency)
+    return Resampled(mix_seeds(aps, seed), np.stack(points), first.frequency)
 
 
 def intervals(experiment: Resampled, draws: Draws) -> dict[str, Interval | None]:
@@ -68,7 +51,7 @@ def intervals(experiment: Resampled, draws: Draws) -> dict[str, Interval | None]
     points = group_means(experiment.point, experiment.frequency)
     mean = experiment.point.mean(axis=0)
     means, spread = resampled_means(experiment.aps, mean, experiment.frequency, draws.categories)
-    return {name: _interval(points[:, k], means[:, k], spread[k]) for k, name in enumerate(BY_FREQUENCY)}
+    return {name: interval(points[:, k], means[:, k], spread[k]) for k, name in enumerate(BY_FREQUENCY)}
 
 
 def compare(first: Resampled, second: Resampled, draws: Draws) -> dict[str, Difference | None]:
@@ -79,54 +62,14 @@ def compare(first: Resampled, second: Resampled, draws: Draws) -> dict[str, Diff
     after = group_means(second.point, second.frequency)
     result: dict[str, Difference | None] = {}
     for k, name in enumerate(BY_FREQUENCY):
-        interval = _interval(after[:, k] - before[k], means[:, k], spread[k])
-        result[name] = None if interval is None else _difference(interval)
+        change = interval(after[:, k] - before[k], means[:, k], spread[k])
+        result[name] = None if change is None else difference(change)
     return result
 
 
-def _interval(points: np.ndarray, resampled: np.ndarray, spread: float) -> Interval | None:
-    """Quantiles of the resamples around their own mean, scaled by `spread` and moved to the measured value.
-
-    Resampling repeats images, which shifts AP a little; that shift says nothing about the measured value.
-    """
-    known = resampled[np.isfinite(resampled)]
-    if not np.isfinite(points).all() or not len(known):
-        return None
-    value = float(points.mean())
-    deviations = (known - known.mean()) * spread
-    low, high = np.quantile(deviations, (0.025, 0.975)) + value
-    return Interval(value, float(low), float(high), float(deviations.std()), tuple(points.tolist()))
-
-
-def _difference(interval: Interval) -> Difference:
-    verdict: Verdict = "not distinguishable at this size"
-    if interval.low > 0:
-        verdict = "higher"
-    elif interval.high < 0:
-        verdict = "lower"
-    return Difference(interval, (1.96 + 0.84) * interval.standard_error, verdict)
-
-
-@dataclass(frozen=True)
-class CategoryEffect:
-    """A category's AP before and after, in percent, and what its change adds to the mean AP of all categories."""
-
-    category: int
-    before: float
-    after: float
-    effect: float
-
-
-def category_effects(first: Resampled, second: Resampled) -> list[CategoryEffect]:
-    """Categories (positions) by the size of their effect on the mean, gains and losses together, largest first."""
-    before, after = first.point.mean(axis=0), second.point.mean(axis=0)
-    annotated = np.flatnonzero(np.isfinite(before) & np.isfinite(after))
-    effects = (after - before)[annotated] / len(annotated)
-    order = np.argsort(-np.abs(effects), kind="stable")
-    return [
-        CategoryEffect(int(k), float(before[k]), float(after[k]), float(e))
-        for k, e in zip(annotated[order], effects[order], strict=True)
-    ]
+def category_effects(first: Resampled, second: Resampled) -> list[ClassEffect]:
+    """Categories (positions) by the size of their effect on the mean AP, gains and losses together, largest first."""
+    return class_effects(first.point.mean(axis=0), second.point.mean(axis=0))
 
 
 def draws_for(table: MatchTable, resamples: int = 1000, seed: int = 0) -> Draws:

@@ -38,6 +38,7 @@ def _frequency_groups(settings: Mapping[str, Any]) -> str:
 
 
 METRICS = MetricTable(
+    observations=("intervals",),
     remark=_frequency_groups,
     families=(
         Family(

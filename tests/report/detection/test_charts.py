@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 
-from cvpods_ext.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis
-from cvpods_ext.report.detection.charts import ap_against_frequency, precision_recall, running_mean
+from cvpods_ext.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, against_frequency, running_mean
+from cvpods_ext.report.detection.charts import precision_recall
 
 
 def test_a_precision_line_runs_from_its_first_to_its_last_point():
@@ -26,7 +26,7 @@ def test_counts_are_placed_logarithmically_and_clipped():
 
 def test_every_category_with_ground_truth_has_a_dot_with_an_escaped_name():
     ap = [np.array([10.0, np.nan, 30.0]), np.array([20.0, np.nan, 40.0])]
-    svg = ap_against_frequency(np.array([1, 5, 900]), ap, ["a<b", "c", "d"])
+    svg = against_frequency(np.array([1, 5, 900]), ap, ["a<b", "c", "d"], "AP")
     root = ElementTree.fromstring(svg)
     titles = [node.text for node in root.iter("title")]
     assert titles == [

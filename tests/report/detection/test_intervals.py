@@ -9,9 +9,11 @@ import pytest
 
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.evaluation.detection import ground_truth
+from cvpods_ext.evaluation.detection.shards import DETECTIONS
 from cvpods_ext.evaluation.results import Results
 from cvpods_ext.report.detection.intervals import Compared, interval_tables
-from cvpods_ext.report.detection.sources import runs_to_compare, shards_of
+from cvpods_ext.report.detection.sources import runs_to_compare
+from cvpods_ext.report.predictions_on_disk import shards_of
 from cvpods_ext.report.runs import collect
 
 
@@ -83,10 +85,10 @@ def test_an_unknown_reference_is_refused(found):
 
 def test_detections_are_found_beside_the_results_or_in_outputs(playground, tmp_path):
     good = collect([playground / "good"]).entries[0]
-    assert shards_of(good) == [playground / "good" / "outputs" / "inference" / "lvis_box_val"]
+    assert shards_of(good, DETECTIONS) == [playground / "good" / "outputs" / "inference" / "lvis_box_val"]
     shutil.copytree(playground / "good" / "outputs", tmp_path / "seed0")
     shutil.copy(playground / "good" / "results.json", tmp_path / "seed0")
-    assert shards_of(collect([tmp_path]).entries[0]) == [tmp_path / "seed0" / "inference" / "lvis_box_val"]
+    assert shards_of(collect([tmp_path]).entries[0], DETECTIONS) == [tmp_path / "seed0" / "inference" / "lvis_box_val"]
 
 
 def test_what_was_measured_on_other_annotations_is_left_out_with_a_warning(playground, gt, tmp_path, caplog):

@@ -50,10 +50,10 @@ def test_category_aps_average_to_the_measured_ap(page, playground):
     data = data_of(page)
     for position, name in enumerate(data["runs"]):
         measured = Results.read(playground / name / "results.json").metrics["segm"]
-        values = [category["ap"][position] for category in data["categories"]]
+        values = [category["values"][position] for category in data["categories"]]
         assert np.mean(values) == pytest.approx(measured["AP"], abs=1e-3)
         for group in "rcf":
-            members = [c["ap"][position] for c in data["categories"] if c["group"] == group]
+            members = [c["values"][position] for c in data["categories"] if c["group"] == group]
             assert np.mean(members) == pytest.approx(measured[f"AP{group}"], abs=1e-3)
 
 
@@ -75,9 +75,6 @@ def test_thumbnails_are_pictures_of_a_legible_size_with_both_colours(page):
 def test_the_number_of_pictures_is_bounded(page):
     data = data_of(page)
     assert sum(len(category["examples"]) for category in data["categories"]) <= 800
-    effect, counts = np.array([5.0, -9.0, np.nan, 1.0]), np.array([3, 4, 5, 6])
-    assert detection_page._categories_to_draw(effect, counts, max_thumbnails=7) == {0, 1}
-    assert detection_page._categories_to_draw(effect, counts, max_thumbnails=1000) == {0, 1, 3}
 
 
 def test_group_precision_leaves_out_categories_without_ground_truth():
@@ -86,13 +83,6 @@ def test_group_precision_leaves_out_categories_without_ground_truth():
     curves = Curves(precision, np.full((10, 3, 4), -1.0))
     np.testing.assert_allclose(detection_page.group_precision(curves, np.array([True, True, True])), 0.4)
     assert detection_page.group_precision(curves, np.array([False, False, True])) is None
-
-
-def test_effects_say_what_they_compare():
-    first, second = np.array([1.0, 5.0]), np.array([3.0, 4.0])
-    assert detection_page.effects([first])[1].tolist() == [99.0, 95.0]
-    assert detection_page.effects([first, second])[1].tolist() == [2.0, -1.0]
-    assert detection_page.effects([first, second, np.array([0.0, 9.0])])[1].tolist() == [3.0, 5.0]
 
 
 def test_results_without_their_experiment_are_reported(playground, tmp_path):
@@ -128,7 +118,7 @@ for (const kind of explained) press(`input[value="${kind}"]`);
 press('input[value="c"]'); press('input[value="f"]');
 seen.rare = rows().map((r) => r.children[1].textContent);
 press('input[value="c"]'); press('input[value="f"]');
-press('th[data-key="ap0"]');
+press('th[data-key="value0"]');
 seen.sorted = rows().map((r) => Number(r.children[4].textContent));
 press("#categories tr.category");
 const names = () => [...new Set([...document.querySelectorAll(".run-name")].map((name) => name.textContent))];
