@@ -57,10 +57,14 @@ def _square(box: list[float]) -> list[float]:
 
 @pytest.fixture(scope="session", autouse=True)
 def data_root(tmp_path_factory):
-    """A data root with the two jsons that some networks read, so that no test depends on this machine's data."""
+    """A data root with the files that some networks read, so that no test depends on this machine's data."""
     root = tmp_path_factory.mktemp("datasets")
     write_annotations(root / "lvis" / "lvis_box_train.json", list(range(1, 41)), boxes_of=(1, 10, 50, 300))
     write_annotations(root / "lvis" / "lvis_v1_train.json", [c.id for c in category_tables.load("lvis_v1_train")])
+    for label in range(20):
+        image = root / "shapes" / "train" / f"class_{label:02}" / "1.jpg"
+        image.parent.mkdir(parents=True)
+        image.touch()  # classes are counted, not opened
     before = os.environ.get("PODS_DATASETS")
     os.environ["PODS_DATASETS"] = str(root)
     yield root
@@ -257,7 +261,7 @@ def test_folders_of_two_backbones_differ_in_one_line_of_the_network(backbone, ro
     assert all(line.startswith("backbone=resnet_fpn(") for line in changed[0])
 
 
-@each([folder for folder in FOLDERS if ".disalign" in folder.name])
+@each([folder for folder in FOLDERS if ".disalign" in folder.name and "rcnn" in folder.name])
 def test_the_second_stage_of_disalign_trains_its_calibration_in_every_stage(folder):
     stages = ("0.", "1.", "2.") if folder.name.startswith("cascade") else ("",)
     calibration = ("logit_scale", "logit_bias", "confidence_layer.weight", "confidence_layer.bias")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cvpods_ext.cli.common import guarded, parser
 from cvpods_ext.cli.data_counts import add_num_shots, add_stats
 from cvpods_ext.cli.data_doctor import add_doctor
-from cvpods_ext.cli.data_files import add_label_maps, add_synth
+from cvpods_ext.cli.data_files import add_label_maps, add_synth, add_synth_classes
 
 EXAMPLES = """\
   pods_data doctor                                      all that this experiment needs; elsewhere: all known sets
@@ -17,6 +17,7 @@ EXAMPLES = """\
   pods_data label-maps my.json --out label_maps         masks as label maps, for semantic segmentation
   pods_data synth datasets --num-classes 40             a small long-tailed set to try everything on
   pods_data synth flat --spread 0 --min-images 20       the same classes, equally frequent
+  pods_data synth-classes datasets                      a small long-tailed set for image classification
 
 a data set is one of: lvis_v1_train lvis_v1_val lvis_v0.5_train lvis_v0.5_val coco_2017_train coco_2017_val,
 or the path of a json file. Data sets are looked for in $PODS_DATASETS, else in ./datasets here or above."""
@@ -26,13 +27,14 @@ def main() -> None:
     """Entry point of pods_data."""
     flags = parser("pods_data", "Check, count and make data sets.", EXAMPLES)
     commands = flags.add_subparsers(
-        dest="command", required=True, metavar="doctor | num-shots | stats | label-maps | synth"
+        dest="command", required=True, metavar="doctor | num-shots | stats | label-maps | synth | synth-classes"
     )
     add_doctor(commands)
     add_num_shots(commands)
     add_stats(commands)
     add_label_maps(commands)
     add_synth(commands)
+    add_synth_classes(commands)
     arguments = flags.parse_args()
     guarded("pods_data", lambda: arguments.run(arguments))
 

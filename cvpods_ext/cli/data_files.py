@@ -58,6 +58,34 @@ def add_synth(commands: argparse._SubParsersAction) -> None:
     synth.set_defaults(run=_synth)
 
 
+def add_synth_classes(commands: argparse._SubParsersAction) -> None:
+    """Add `pods_data synth-classes`."""
+    synth = commands.add_parser("synth-classes", help="write a small long-tailed set with one folder per class")
+    synth.add_argument("root", metavar="FOLDER", help="data root to write shapes/train and shapes/val to")
+    # Defaults are those of ClassFolderOptions, which is only imported when it is needed.
+    for flag, kind, text in (
+        ("--num-classes", int, "classes, each a shape, a colour and a texture"),
+        ("--most", int, "training images of the most frequent class"),
+        ("--ratio", float, "how many times fewer the rarest class has"),
+        ("--images-val", int, "validation images of every class"),
+        ("--image-size", int, "side in pixels"),
+        ("--seed", int, "the same seed gives the same files"),
+        ("--difficulty", float, "0 is plain, 1 is hard to tell apart"),
+    ):
+        synth.add_argument(flag, type=kind, default=argparse.SUPPRESS, help=text)
+    synth.set_defaults(run=_synth_classes)
+
+
+def _synth_classes(arguments: argparse.Namespace) -> None:
+    from cvpods_ext.data.synthetic import class_folders
+    from cvpods_ext.runtime.outputs import check_output_folder
+
+    check_output_folder("FOLDER", arguments.root)
+    options = {name: value for name, value in vars(arguments).items() if name not in ("command", "root", "run")}
+    folder = class_folders.generate(arguments.root, **options)
+    output_console().print(f"wrote {folder}: ImageFiles(images='{folder}/train')", markup=False)
+
+
 def _synth(arguments: argparse.Namespace) -> None:
     from cvpods_ext.data.synthetic import write
     from cvpods_ext.runtime.outputs import check_output_folder

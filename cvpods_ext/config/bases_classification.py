@@ -94,3 +94,6 @@ SMALL_CLASSIFIER = override(
         decay_vectors=False,
     ),
 )
+
+# A second stage of DisAlign trains its own values alone, for a tenth of the iterations.
+DISALIGN_PARAMETERS = (r"head\.logit_scale", r"head\.logit_bias", r"head\.confidence_layer\.(weight|bias)")

@@ -36,7 +36,7 @@ def run(monkeypatch, capsys):
 def test_help_ends_in_examples(run):
     status, out, _ = run("--help")
     assert status == 0
-    assert out.index("examples:") > out.index("doctor | num-shots | stats | label-maps | synth")
+    assert out.index("examples:") > out.index("doctor | num-shots | stats | label-maps | synth | synth-classes")
     assert "pods_data doctor my_train.json --images my_images" in out
 
 

@@ -233,6 +233,20 @@ def _image_classifier(name: str) -> int:
     return tables + depth * (attention + gated + norms) + 2 * width + classes * (width + 1)
 
 
+def _shapes_classifier(name: str) -> tuple[int, int]:
+    """A bottleneck in each of three stages and a head for 20 classes; values that its training changes."""
+    total, inputs, width, classes = _normed(3, 16, 7), 16, 128, 20
+    for inner, outputs in ((16, 32), (32, 64), (64, 128)):
+        total += _normed(inputs, inner, 1) + _normed(inner, inner, 3) + _normed(inner, outputs, 1)
+        total += _normed(inputs, outputs, 1)  # the shortcut
+        inputs = outputs
+    words = name.split(".")
+    total += classes * width + 1 if "cos_norm" in words else classes * (width + 1)
+    if "disalign" in words:
+        return total + 2 * classes + width + 1, 2 * classes + width + 1
+    return total, total
+
+
 def expected_parameters(name: str) -> int:
     """All parameters of the experiment."""
     if name.startswith("dino."):
@@ -241,6 +255,8 @@ def expected_parameters(name: str) -> int:
         return _upernet(name)
     if name.startswith("eva02-"):
         return _image_classifier(name)
+    if ".shapes." in name:
+        return _shapes_classifier(name)[0]
     sizes = _Sizes(name)
     return sizes.trunk()[0] + sizes.boxes() + sizes.masks()
 
@@ -253,6 +269,8 @@ def expected_trained(name: str) -> int:
         return _upernet(name)
     if name.startswith("eva02-"):
         return _image_classifier(name)
+    if ".shapes." in name:
+        return _shapes_classifier(name)[1]
     sizes = _Sizes(name)
     if "disalign" in sizes.methods:
         return sizes.stages * sizes.calibration()

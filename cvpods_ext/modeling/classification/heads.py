@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cvpods_ext.modeling.calibration import Calibration
 from cvpods_ext.modeling.classifiers import ScaledCosine
 
 
@@ -39,43 +38,49 @@ def aligned(logits: Tensor, confidence: Tensor, scale: Tensor, bias: Tensor) -> 
     return (1 + confidence * scale) * logits + confidence * bias
 
 
-class DisAlignHead(Calibration):
-    """DisAlign's second stage (https://arxiv.org/abs/2103.16370) around any trained head, which stays as it is.
+class _Calibrated(nn.Module):
+    """The values of `aligned` beside a classifier, under the released code's names."""
 
-    2 K + D + 1 values train: `logit_scale`, `logit_bias` and `confidence_layer`.
-    """
+    logit_scale: nn.Parameter
+    logit_bias: nn.Parameter
+    confidence_layer: nn.Linear
 
-    def __init__(self, classifier: CosineHead | LinearHead) -> None:
-        super().__init__(classifier)
-        self.in_features, self.num_classes = classifier.in_features, classifier.num_classes
-        self.logit_scale = nn.Parameter(torch.ones(1, self.num_classes))
-        self.logit_bias = nn.Parameter(torch.zeros(1, self.num_classes))
-        self.confidence_layer = _confidence_layer(self.in_features)
+    def _add_calibration(self, in_features: int, num_classes: int) -> None:
+        """As the released code starts it."""
+        self.logit_scale = nn.Parameter(torch.ones(1, num_classes))
+        self.logit_bias = nn.Parameter(torch.zeros(1, num_classes))
+        self.confidence_layer = nn.Linear(in_features, 1)
+        nn.init.constant_(self.confidence_layer.weight, 0.1)
+        nn.init.zeros_(self.confidence_layer.bias)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, D) -> (B, K)."""
+    def _aligned(self, logits: Tensor, features: Tensor) -> Tensor:
+        """(B, K), (B, D) -> (B, K) float32."""
         confidence = self.confidence_layer(features).float().sigmoid()
-        return aligned(self.cls_score(features).float(), confidence, self.logit_scale, self.logit_bias)
+        return aligned(logits.float(), confidence, self.logit_scale, self.logit_bias)
 
 
-class DisAlignLinear(LinearHead):
-    """`DisAlignHead` around a linear head in one layer: the names of the released code's DisAlignLinear."""
+class DisAlignLinear(LinearHead, _Calibrated):
+    """DisAlign's second stage (https://arxiv.org/abs/2103.16370) on a linear head.
+
+    `logit_scale`, `logit_bias` and `confidence_layer`, 2 K + D + 1 values, are what it trains beside a trained head.
+    """
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         super().__init__(in_features, num_classes)
-        self.logit_scale = nn.Parameter(torch.ones(1, num_classes))
-        self.logit_bias = nn.Parameter(torch.zeros(1, num_classes))
-        self.confidence_layer = _confidence_layer(in_features)
+        self._add_calibration(in_features, num_classes)
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, D) -> (B, K)."""
-        confidence = self.confidence_layer(input).float().sigmoid()
-        return aligned(super().forward(input).float(), confidence, self.logit_scale, self.logit_bias)
+        return self._aligned(super().forward(input), input)
 
 
-def _confidence_layer(in_features: int) -> nn.Linear:
-    """As the released code starts it."""
-    layer = nn.Linear(in_features, 1)
-    nn.init.constant_(layer.weight, 0.1)
-    nn.init.zeros_(layer.bias)
-    return layer
+class DisAlignCosine(CosineHead, _Calibrated):
+    """The same on a cosine head."""
+
+    def __init__(self, in_features: int, num_classes: int, *, scale: float = 20.0) -> None:
+        super().__init__(in_features, num_classes, scale=scale)
+        self._add_calibration(in_features, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, D) -> (B, K)."""
+        return self._aligned(super().forward(features), features)

@@ -41,6 +41,20 @@ class SmoothedCrossEntropy(ImageLoss):
         return F.cross_entropy(logits.float(), targets, label_smoothing=self.smoothing)
 
 
+class LogitAdjusted(SmoothedCrossEntropy):
+    """Cross entropy in training; scores are those of z + `shift` (K,), such as `posthoc.logit_adjustment` of counts."""
+
+    shift: Tensor
+
+    def __init__(self, shift: Tensor, smoothing: float = 0.0) -> None:
+        super().__init__(smoothing)
+        self.register_buffer("shift", shift.float(), persistent=False)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """(B, K) -> (B, K) in [0, 1]."""
+        return super().scores(logits.float() + self.shift)
+
+
 class WithoutBackground(ImageLoss):
     """A loss of box classification on images: background becomes a class that no image has and no logit favours.
 

@@ -1,0 +1,12 @@
+"""A narrow ResNet on shapes of 20 classes, 300 to 3 training images each.
+
+Question:  which method lifts few-shot classes under one small recipe?
+Paper:     Deep Residual Learning, https://arxiv.org/abs/1512.03385
+Run:       pods_train; pods_test (benchmarks/classification_mini.py runs all of them)
+Cost:      half a minute on a CPU core
+"""
+
+from cvpods_ext.config import override
+from cvpods_ext.config.bases_classification import SMALL_CLASSIFIER as BASE
+
+config = override(BASE)
