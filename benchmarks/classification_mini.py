@@ -4,7 +4,7 @@
     python benchmarks/classification_mini.py --seeds 1 --jobs 2       a first look
 
 Draws the images, trains and tests every experiment by the commands of a user, copies the results into the experiments'
-folders and writes their comparison, with intervals, to benchmarks/classification_mini.md.
+folders and writes their comparison to benchmarks/classification_mini, without and with intervals.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from cvpods_ext.cli import mini_runs
 
 METHODS = ("plain", "rfs", "cos_norm", "cos_norm.disalign", "balanced_softmax", "logit_adjustment")
+OUT = Path(__file__).with_suffix("")
 MINI = Path(__file__).resolve().parents[1] / "playground" / "mini"
 
 
@@ -39,10 +40,11 @@ def main() -> None:
     runs = mini_runs.missing(every, output)
     started = time.monotonic()
     mini_runs.run(runs, given.device, [], given.jobs, mini_runs.beside_config)
-    table = Path(__file__).with_suffix(".md")
-    intervals = ("--intervals", "--reference", folders[0].name)
-    mini_runs.command("compare", *intervals, "--format", "markdown", "--out", str(table), *map(str, map(output, every)))
-    print(f"{len(runs)} runs in {(time.monotonic() - started) / 60:.1f} minutes; wrote {table}")
+    results = list(map(output, every))
+    mini_runs.show(results, OUT / "table.md")
+    asked = ("--intervals", "--reference", folders[0].name, "--format", "markdown", "--out", str(OUT / "intervals.md"))
+    mini_runs.command("compare", *asked, *map(str, results))
+    print(f"{len(runs)} runs in {(time.monotonic() - started) / 60:.1f} minutes; wrote {OUT}")
 
 
 if __name__ == "__main__":

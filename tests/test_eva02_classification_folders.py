@@ -4,13 +4,16 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import cvpods_ext
 from cvpods_ext.config.experiment import load_experiment
+from cvpods_ext.errors import ConfigError
 from cvpods_ext.report import published
 
 PLAYGROUND = Path(__file__).resolve().parents[1] / "playground" / "imagenet"
@@ -27,6 +30,17 @@ ROWS = {
     "eva02-base-p14_in21k-pre_in21k-medft_3rdparty_in1k": ("eva02_base_patch14_448", 87_126_760, 107_105_984_256),
     "eva02-large-p14_in21k-pre_in21k-medft_3rdparty_in1k": ("eva02_large_patch14_448", 305_104_808, 362_333_836_208),
     "eva02-large-p14_m38m-pre_in21k-medft_3rdparty_in1k": ("eva02_large_patch14_448", 305_104_808, 362_333_836_208),
+}
+# Trunks: the card's parameters and multiply-adds.
+TRUNKS = {
+    "eva02-tiny-p14_in21k-pre_3rdparty_in21k": (5_504_064, 1_703_439_360),
+    "eva02-small-p14_in21k-pre_3rdparty_in21k": (21_624_960, 6_135_404_544),
+    "eva02-base-p14_in21k-pre_3rdparty_in21k": (85_766_400, 23_216_492_544),
+    "eva02-base-p16_in21k-pre_3rdparty_in21k": (85_858_560, 17_605_423_104),
+    "eva02-large-p14_in21k-pre_3rdparty_in21k": (303_291_328, 81_146_703_792),
+    "eva02-large-p16_in21k-pre_3rdparty_in21k": (303_414_208, 61_656_957_552),
+    "eva02-large-p14_m38m-pre_3rdparty_m38m": (303_291_328, 81_146_703_792),
+    "eva02-large-p16_m38m-pre_3rdparty_m38m": (303_414_208, 61_656_957_552),
 }
 SIZES = {"tiny": "Ti", "small": "S", "base": "B", "large": "L"}
 
@@ -67,6 +81,41 @@ def test_multiply_adds_are_those_of_the_card(name):
     config, model = build(name)
     side = config.data.image_side
     assert counted_work(model, side) == ROWS[name][2]
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_trunks_have_the_parameters_and_the_work_of_the_card(name):
+    config, model = build(name)
+    parameters, work = TRUNKS[name]
+    depth, width = len(model.backbone.blocks), model.backbone.channels
+    assert sum(parameter.numel() for parameter in model.parameters()) + depth * width == parameters
+    if depth == 12:
+        assert counted_work(model, config.data.image_side) == work
+    assert model.head is None
+
+
+def test_all_sixteen_rows_of_the_card_are_found_by_name():
+    found = set(cvpods_ext.list_models("eva02-*"))
+    rows = {row["seed_name"] for row in recorded("cls_rows.json")["rows"]}
+    assert rows == {*ROWS, *TRUNKS}
+    assert rows <= found
+
+
+def test_a_trunk_gives_the_features_of_timms_network_and_has_no_classes(tmp_path):
+    """Random weights of timm's network, saved as timm would; its mean of patch tokens is what a classifier sees."""
+    theirs = timm.create_model("eva02_tiny_patch14_224", num_classes=0).eval()
+    torch.save(theirs.state_dict(), tmp_path / "trunk.pth")
+    model = cvpods_ext.load("eva02-tiny-p14_in21k-pre_3rdparty_in21k", tmp_path / "trunk.pth", device="cpu")
+    picture = np.random.default_rng(0).integers(0, 256, (300, 260, 3), dtype=np.uint8)
+    features = model.extract_feat(picture)
+    assert features.shape == (1, 192)
+    image, _ = model.task.prepare(model.experiment)(torch.from_numpy(picture).permute(2, 0, 1), 1)
+    normalised = model.network.preprocess(image[None])
+    with torch.no_grad():
+        tokens = theirs.forward_features(normalised)[:, 1:]
+    assert torch.allclose(features, tokens.mean(dim=1), atol=1e-4)
+    with pytest.raises(ConfigError, match="no classifier"):
+        model.predict(picture)
 
 
 def counted_work(model, side):

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "compat": BASICS | {"data", "modeling", "evaluation", "tasks", "engine"},
     "cli": BASICS | {"data", "modeling", "evaluation", "tasks", "engine", "report"},
 }
-COMMANDS = ("train", "test", "compare", "status", "debug", "env", "report", "data", "weights", "demo", "zoo")
+COMMANDS = ("train", "test", "predict", "compare", "status", "debug", "env", "report", "data", "weights", "demo", "zoo")
 
 
 # Of a layer that may be used, all that may be used.
@@ -33,7 +33,7 @@ ONLY = {("report", "tasks"): {"cvpods_ext.tasks.task", "cvpods_ext.tasks.drawing
 FILES = sorted(PACKAGE.rglob("*.py"))
 KNOW_NO_TASK = [
     *sorted((PACKAGE / "engine").rglob("*.py")),
-    *(PACKAGE / "cli" / f"{name}.py" for name in ("train", "test", "debug", "common")),
+    *(PACKAGE / "cli" / f"{name}.py" for name in ("train", "test", "predict", "debug", "common")),
 ]
 
 

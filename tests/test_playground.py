@@ -55,7 +55,7 @@ def _square(box: list[float]) -> list[float]:
     return [x, y, x + width, y, x + width, y + height, x, y + height]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def data_root(tmp_path_factory):
     """A data root with the files that some networks read, so that no test depends on this machine's data."""
     root = tmp_path_factory.mktemp("datasets")

@@ -58,6 +58,9 @@ EVA02_L_IN1K = override(
     schedule=dict(lr=5e-5, images_per_device=16, layer_decay=0.8),
 )
 
+# Pre-trained networks without a classifier: features of an image, nothing to train or to test.
+EVA02_FEATURES = override(ClassificationConfig(), schedule=dict(fit="none"))
+
 # mmpretrain's training config: a high rate without layer decay, mixtures of images, 300 epochs of 128 images.
 EVA02_TI_IN1K_MMPRETRAIN = override(
     ClassificationConfig(),

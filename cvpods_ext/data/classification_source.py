@@ -35,9 +35,8 @@ class ClassificationImages:
 
     def test_sample(self, position: int) -> tuple[Tensor, ImageClass]:
         """The image at `position` as it is tested, without its class."""
-        photo = self._photo(position)
-        image = test_transform(self.data)(photo)
-        return self._ordered(image), self._target(image, UNKNOWN, position, photo)
+        pixels = images.read_upright(self.dataset.image_path(position), self.data.channels)
+        return to_test_sample(pixels, self.image_id(position), self.data)
 
     def _target(self, image: Tensor, label: int, position: int, photo: Image.Image) -> ImageClass:
         size = (image.shape[1], image.shape[2])
@@ -47,7 +46,20 @@ class ClassificationImages:
         return images.read_photo(self.dataset.image_path(position))
 
     def _ordered(self, image: Tensor) -> Tensor:
-        return image[[2, 1, 0]] if self.data.channels == "BGR" else image
+        return _mirrored(image, self.data)
+
+
+def to_test_sample(pixels: Tensor, image_id: int, data: ClassificationData) -> tuple[Tensor, ImageClass]:
+    """A picture (3, H, W) uint8 in `data.channels` as a model is given it in a test, and a target without its class."""
+    photo = Image.fromarray(_mirrored(pixels, data).permute(1, 2, 0).contiguous().numpy())
+    image = _mirrored(test_transform(data)(photo), data)
+    size = (image.shape[1], image.shape[2])
+    return image, ImageClass(UNKNOWN, image_id, size, (pixels.shape[1], pixels.shape[2]))
+
+
+def _mirrored(image: Tensor, data: ClassificationData) -> Tensor:
+    """From RGB to `data.channels`, or back."""
+    return image[[2, 1, 0]] if data.channels == "BGR" else image
 
 
 def source(dataset: LabelledPhotos, data: ClassificationData) -> ClassificationImages:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from cvpods_ext.config.schema import Config, Data
 from cvpods_ext.data import statistics
@@ -110,6 +110,11 @@ def test_batches(dataset: InferenceDataset, workers: int) -> InferenceBatches:
     return InferenceBatches(_loader(dataset, workers, batch_size=1))
 
 
+def single_pictures(dataset: Dataset, workers: int) -> Iterator[Collated]:
+    """A batch of one image for each picture in order, empty where it cannot be read, and then why not."""
+    return _collated(_loader(dataset, workers, batch_size=1))
+
+
 @dataclass(frozen=True)
 class InferenceBatches:
     """The images that one process tests; its length is their number. An unreadable image is a DataError."""
@@ -126,7 +131,7 @@ class InferenceBatches:
             yield batch
 
 
-def _loader(dataset: TrainingDataset | InferenceDataset, workers: int, **batching: Any) -> DataLoader:
+def _loader(dataset: Dataset, workers: int, **batching: Any) -> DataLoader:
     return DataLoader(
         dataset,
         num_workers=workers,

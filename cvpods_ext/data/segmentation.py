@@ -132,9 +132,14 @@ def known(name: str) -> LabelMapFiles:
 
 def num_classes(data: SegmentationData, start: Path | str) -> int:
     """Number of classes of the training set, from its list of classes alone."""
+    return len(classes(data, start))
+
+
+def classes(data: SegmentationData, start: Path | str) -> tuple[PixelClass, ...]:
+    """The classes of the training set in label order, from its list alone."""
     if isinstance(data.train, str):
-        return len(read_classes(f"{known(data.train).classes}.csv"))
-    return len(read_classes(rooted(start, data.train.classes)[0]))
+        return read_classes(f"{known(data.train).classes}.csv")
+    return read_classes(rooted(start, data.train.classes)[0])
 
 
 def _source(dataset: str | LabelMapFiles) -> str:

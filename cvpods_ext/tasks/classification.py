@@ -13,16 +13,19 @@ from torch import Tensor, nn
 from cvpods_ext.config.classification import ClassificationConfig
 from cvpods_ext.config.experiment import Experiment
 from cvpods_ext.data import classification, classification_doctor, classification_statistics, loader
-from cvpods_ext.data.classification_source import source
+from cvpods_ext.data.classification_source import source, to_test_sample
 from cvpods_ext.data.dataset import InferenceDataset, TrainingDataset
 from cvpods_ext.data.findings import Finding
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.evaluation.classification import METRICS
+from cvpods_ext.modeling.classification.classifier import ImageClassifier
 from cvpods_ext.structures import Batch
 from cvpods_ext.structures.classification import ClassScores, ImageClass
 from cvpods_ext.tasks.classification_drawing import NEUTRAL, with_caption
 from cvpods_ext.tasks.classification_predictions import NAMED, ClassificationPredictions
-from cvpods_ext.tasks.task import Draw, Task
+from cvpods_ext.tasks.classification_result import ClassificationResult
+from cvpods_ext.tasks.image_result import ReadPixels
+from cvpods_ext.tasks.task import Describe, Draw, Prepare, Task
 
 
 class Classification(Task):
@@ -122,6 +125,26 @@ class Classification(Task):
             return np.asarray(with_caption(image, lines, data.channels))
 
         return draw
+
+    def prepare(self, experiment: Experiment) -> Prepare:
+        """Resized and cropped as for a test."""
+        return partial(to_test_sample, data=classification_config(experiment).data)
+
+    def describe(self, experiment: Experiment) -> Describe:
+        """Scores with the classes of the training set."""
+        data = classification_config(experiment).data
+        names = [each.name for each in classification.classes(data, experiment.folder)]
+
+        def describe(found: ClassScores, source: str, read_pixels: ReadPixels) -> ClassificationResult:
+            return ClassificationResult(source, read_pixels, found, names)
+
+        return describe
+
+    def features(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What the head sees."""
+        return (
+            model.extract_feat(batch.images) if isinstance(model, ImageClassifier) else super().features(model, batch)
+        )
 
     def predictions(self, experiment: Experiment, folder: Path) -> ClassificationPredictions:
         """Shards of scores in `folder`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.config.experiment import Experiment
-from cvpods_ext.data import detection_loader, doctor
+from cvpods_ext.data import detection_dataset, detection_loader, doctor
 from cvpods_ext.data.catalog import categories, load, resolve
 from cvpods_ext.data.doctor import Finding
 from cvpods_ext.data.loader import InferenceBatches
@@ -30,8 +31,10 @@ from cvpods_ext.runtime.files import sha256_of
 from cvpods_ext.structures import Batch, BitMasks, Detections, PolygonMasks, Targets
 from cvpods_ext.tasks.detection_drawing import draw_detections, draw_targets
 from cvpods_ext.tasks.detection_predictions import DetectionPredictions
+from cvpods_ext.tasks.detection_result import DetectionResult
 from cvpods_ext.tasks.frequency_groups import GroupMeter
-from cvpods_ext.tasks.task import Draw, Task
+from cvpods_ext.tasks.image_result import ReadPixels
+from cvpods_ext.tasks.task import Describe, Draw, Prepare, Task
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +146,21 @@ class Detection(Task):
             return np.asarray(draw_detections(image, shown, names, channels=data.channels))
 
         return draw
+
+    def prepare(self, experiment: Experiment) -> Prepare:
+        """Resized as for a test."""
+        resize = detection_loader.test_resize(detection_config(experiment).data)
+        return partial(detection_dataset.to_test_sample, resize=resize)
+
+    def describe(self, experiment: Experiment) -> Describe:
+        """Detections with the categories of the training set."""
+        known = categories(experiment.config.data.train, experiment.folder)
+        names, ids = [category.name for category in known], [category.id for category in known]
+
+        def describe(found: Detections, source: str, read_pixels: ReadPixels) -> DetectionResult:
+            return DetectionResult(source, read_pixels, found, names, ids)
+
+        return describe
 
     def predictions(self, experiment: Experiment, folder: Path) -> DetectionPredictions:
         """Shards of detections in `folder`."""

@@ -17,15 +17,17 @@ from cvpods_ext.data import loader, segmentation, segmentation_doctor, segmentat
 from cvpods_ext.data.dataset import InferenceDataset, TrainingDataset
 from cvpods_ext.data.doctor import Finding
 from cvpods_ext.data.segmentation import LabelledImages
-from cvpods_ext.data.segmentation_source import SegmentationImages
+from cvpods_ext.data.segmentation_source import SegmentationImages, to_test_sample
 from cvpods_ext.data.segmentation_transforms import training_transforms
 from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.evaluation.segmentation import METRICS
 from cvpods_ext.structures import Batch
 from cvpods_ext.structures.segmentation import LabelMap, PredictedLabels
+from cvpods_ext.tasks.image_result import ReadPixels
 from cvpods_ext.tasks.segmentation_drawing import draw_labels
 from cvpods_ext.tasks.segmentation_predictions import SegmentationPredictions
-from cvpods_ext.tasks.task import Draw, Task
+from cvpods_ext.tasks.segmentation_result import SegmentationResult
+from cvpods_ext.tasks.task import Describe, Draw, Prepare, Task
 
 
 class Segmentation(Task):
@@ -107,12 +109,25 @@ class Segmentation(Task):
     def drawer(self, experiment: Experiment) -> Draw:
         """Classes in colours with a legend."""
         data = segmentation_config(experiment).data
-        names = [each.name for each in segmentation.load(data.train, experiment.folder).classes]
+        names = [each.name for each in segmentation.classes(data, experiment.folder)]
 
         def draw(image: Tensor, shown: LabelMap | PredictedLabels) -> np.ndarray:
             return np.asarray(draw_labels(image, shown.labels, names, channels=data.channels))
 
         return draw
+
+    def prepare(self, experiment: Experiment) -> Prepare:
+        """In its own size; the model resizes."""
+        return to_test_sample
+
+    def describe(self, experiment: Experiment) -> Describe:
+        """Label maps with the classes of the training set."""
+        names = [each.name for each in segmentation.classes(segmentation_config(experiment).data, experiment.folder)]
+
+        def describe(found: PredictedLabels, source: str, read_pixels: ReadPixels) -> SegmentationResult:
+            return SegmentationResult(source, read_pixels, found, names)
+
+        return describe
 
     def predictions(self, experiment: Experiment, folder: Path) -> SegmentationPredictions:
         """PNGs in `folder`."""

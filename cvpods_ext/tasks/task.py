@@ -21,6 +21,7 @@ import cvpods_ext.evaluation
 import cvpods_ext.tasks
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.evaluation.metric_table import MetricTable
+from cvpods_ext.tasks.image_result import ImageResult, ReadPixels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +38,13 @@ Draw = Callable[["Tensor", Any], "np.ndarray"]
 
 Export = Callable[[Path], int]
 """Writes predictions to a file; returns their number."""
+
+
+Prepare = Callable[["Tensor", int], "tuple[Tensor, Target]"]
+"""(3, H, W) uint8 in the channel order of the data, and an id -> image and target without ground truth."""
+
+Describe = Callable[[Any, str, ReadPixels], ImageResult]
+"""A final prediction, what the picture is called and how to read it -> the result."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +184,20 @@ class Task(ABC):
     def drawer(self, experiment: Experiment) -> Draw | None:
         """Draws targets and predictions on training images; None if the task has no such pictures."""
         return None
+
+    # Pictures that nobody annotated
+
+    def prepare(self, experiment: Experiment) -> Prepare:
+        """How a test gives a picture to a model; it is copied into worker processes."""
+        raise ConfigError(f"the task {experiment.config.task} predicts on its test set only, not on single pictures")
+
+    def describe(self, experiment: Experiment) -> Describe:
+        """Final predictions with the names of classes, for people; reads no images and no annotations of a test."""
+        raise ConfigError(f"the task {experiment.config.task} has no results of single pictures")
+
+    def features(self, model: nn.Module, batch: Batch) -> Tensor:
+        """(B, D) of a batch, one vector for each image."""
+        raise ConfigError(f"a {type(model).__name__} has no feature vector of an image")
 
     # Predictions on disk
 

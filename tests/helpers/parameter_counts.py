@@ -218,19 +218,21 @@ def _upernet(name: str) -> int:
 
 
 def _image_classifier(name: str) -> int:
-    """EVA-02 (without a bias on keys) and a linear head for 1,000 classes."""
-    size, patch, classes = name.split("-")[1], 14, 1000
+    """EVA-02 (without a bias on keys) and, unless it is a pre-trained trunk, a norm and a head for 1,000 classes."""
+    size, patch, classes = name.split("-")[1], int(name.split("-")[2].split("_")[0].removeprefix("p")), 1000
     width, depth, hidden, side = {
         "tiny": (192, 12, 512, 336),
         "small": (384, 12, 1024, 336),
         "base": (768, 12, 2048, 448),
         "large": (1024, 24, 2730, 448),
     }[size]
+    trunk = "in1k" not in name
+    side = 224 if trunk else side
     tables = width * (3 * patch**2 + 1) + width * ((side // patch) ** 2 + 2)  # patches, positions, class token
     attention = 4 * width**2 + 3 * width
     gated = 3 * width * hidden + 2 * hidden + width
     norms = 4 * width + (2 * hidden if size in ("base", "large") else 0)
-    return tables + depth * (attention + gated + norms) + 2 * width + classes * (width + 1)
+    return tables + depth * (attention + gated + norms) + (0 if trunk else 2 * width + classes * (width + 1))
 
 
 def _shapes_classifier(name: str) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import tiny_classes
 import torch
 from torch import nn
 
+import cvpods_ext
 from cvpods_ext.cli import test as pods_test
 from cvpods_ext.cli import train as pods_train
 from cvpods_ext.config.classification import ClassificationData, ImageFiles
@@ -144,6 +145,25 @@ def test_a_list_of_classes_can_be_exported(experiment, tmp_path):
     assert rows[0]["file"] == "ant/photo_000.jpg"
     right = sum(row["file"].startswith(row["class"]) for row in rows)
     assert Results.read(experiment / "results.json").metrics["classification"]["top1"] == 100 * right / 16
+
+
+def test_single_pictures_give_the_predictions_of_the_test(experiment, tmp_path):
+    predictions(experiment).export("results")(tmp_path / "out.csv")
+    with open(tmp_path / "out.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    model = cvpods_ext.load(experiment, device="cpu")
+    found = model.predict(experiment.parent / "test")
+    assert [repr(one.pred_score) for one in found] == [row["score"] for row in rows]
+    assert [(str(one.pred_label), one.pred_class) for one in found] == [(row["label"], row["class"]) for row in rows]
+    first = found[0]
+    assert first.pred_scores.sum() == pytest.approx(1, abs=1e-5)
+    assert first.rows()[0]["score"] == first.pred_score
+    assert first.plot().width == 320
+    assert first.to_json(7) == [
+        {"image_id": 7, "pred_label": 0, "pred_score": first.pred_score, "pred_class": first.pred_class}
+    ]
+    features = model.extract_feat([experiment.parent / "test" / "ant" / "photo_000.jpg"] * 2)
+    assert features.shape == (2, 48)
 
 
 def test_an_interrupted_test_goes_on_and_gives_the_same_numbers(experiment, tmp_path):

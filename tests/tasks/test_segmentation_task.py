@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import cvpods_ext
 from cvpods_ext.cli import test as pods_test
 from cvpods_ext.cli import train as pods_train
 from cvpods_ext.config.experiment import load_experiment
@@ -102,6 +103,24 @@ def experiment(tmp_path_factory):
     run(pods_train, "--dir", folder, "--device", "cpu")
     run(pods_test, "--dir", folder, "--device", "cpu")
     return folder
+
+
+def test_single_pictures_give_the_label_maps_of_the_test(experiment):
+    model = cvpods_ext.load(experiment, device="cpu")
+    tested = predictions(experiment)
+    photos = sorted((experiment.parent / "val" / "val_images").glob("*.*"))
+    found = model.predict(photos)
+    assert len(found) == 7
+    for image_id, one in enumerate(found, 1):
+        assert np.array_equal(one.labels, tested._maps.read(image_id, one.labels.shape, len(one.class_names)))
+    rows = found[0].rows()
+    assert sum(row["share"] for row in rows) == pytest.approx(1)
+    assert rows[0]["pixels"] == max(row["pixels"] for row in rows)
+    assert np.array_equal(np.asarray(found[0].images()["labels"]), found[0].labels)
+    assert found[0].plot().width >= found[0].labels.shape[1]
+    assert found[0].summary().endswith("%")
+    with pytest.raises(ConfigError, match="no feature vector"):
+        model.extract_feat(photos[0])
 
 
 def predictions(experiment, *overrides):

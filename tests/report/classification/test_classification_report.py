@@ -16,6 +16,7 @@ from PIL import Image
 from cvpods_ext.config.experiment import load_experiment
 from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.evaluation.classification import scores
+from cvpods_ext.evaluation.classification.report_data import open_data
 from cvpods_ext.evaluation.classification.scores import SCORES
 from cvpods_ext.evaluation.intervals import Interval, class_effects, difference, interval, mix_seeds
 from cvpods_ext.evaluation.results import Results
@@ -23,7 +24,7 @@ from cvpods_ext.evaluation.shards import ShardWriter
 from cvpods_ext.report.classification import REPORT
 from cvpods_ext.report.classification.intervals import interval_tables
 from cvpods_ext.report.classification.page import page_part
-from cvpods_ext.report.classification.sources import open_test_set, runs_of
+from cvpods_ext.report.classification.sources import runs_of
 from cvpods_ext.report.runs import collect
 from cvpods_ext.report.task_report import find, request_for
 from cvpods_ext.structures.classification import ClassScores
@@ -62,7 +63,7 @@ def playground(tmp_path_factory):
 def measure(folder, right, seed):
     """Scores as a test would write them, and their results."""
     experiment = load_experiment(folder, [f"output=outputs/seed{seed}"])
-    test_set = open_test_set(experiment.config, folder)
+    test_set = open_data(experiment.config, folder)
     shards = experiment.output / "inference" / "test"
     rng = np.random.default_rng(seed)
     weights = f"{folder.name}{seed}"
@@ -88,7 +89,7 @@ def measure(folder, right, seed):
 def opened(playground):
     entries = collect([playground]).entries
     experiment = load_experiment(playground / "good")
-    test_set = open_test_set(experiment.config, playground / "good")
+    test_set = open_data(experiment.config, playground / "good")
     return entries, test_set, runs_of(entries, test_set)
 
 

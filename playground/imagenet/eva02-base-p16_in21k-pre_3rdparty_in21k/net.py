@@ -1,0 +1,9 @@
+"""EVA-02-B without a classifier, patches of 16 pixels."""
+
+from cvpods_ext.config.classification import ClassificationConfig
+from cvpods_ext.modeling.classification.build import eva02_classifier
+
+
+def build_model(cfg: ClassificationConfig):
+    """EVA-02-B; sizes of inputs are in config.py."""
+    return eva02_classifier(cfg, "B", num_classes=0, patch=16)

@@ -1,0 +1,9 @@
+"""EVA-02-Ti without a classifier, patches of 14 pixels."""
+
+from cvpods_ext.config.classification import ClassificationConfig
+from cvpods_ext.modeling.classification.build import eva02_classifier
+
+
+def build_model(cfg: ClassificationConfig):
+    """EVA-02-Ti; sizes of inputs are in config.py."""
+    return eva02_classifier(cfg, "Ti", num_classes=0)
