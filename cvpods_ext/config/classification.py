@@ -77,12 +77,14 @@ class ClassificationTest(Test):
     many_above: int = 100  # training images of a many-shot class, more than so many
     few_below: int = 20  # and of a few-shot class, fewer than so many
     resamples: int = 1000  # of the images, for the intervals of the metrics; 0 gives none
+    images_per_batch: int = 32  # that a process tests at once; the last digits of scores may depend on it
 
     def __post_init__(self) -> None:
-        if not 0 <= self.few_below <= self.many_above + 1 or self.resamples < 0:
+        if not 0 <= self.few_below <= self.many_above + 1 or self.resamples < 0 or self.images_per_batch < 1:
             raise ConfigError(
-                f"test.few_below={self.few_below} must lie in [0, test.many_above + 1 = {self.many_above + 1}], and "
-                f"test.resamples={self.resamples} must not be negative"
+                f"test.few_below={self.few_below} must lie in [0, test.many_above + 1 = {self.many_above + 1}], "
+                f"test.resamples={self.resamples} must not be negative, and "
+                f"test.images_per_batch={self.images_per_batch} must be at least 1"
             )
 
 

@@ -20,7 +20,6 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from cvpods_ext.data.images import to_tensor
-from cvpods_ext.errors import ConfigError
 
 BICUBIC = Image.Resampling.BICUBIC
 
@@ -99,26 +98,15 @@ class TrainingTransform:
 
     @cached_property
     def _augment(self) -> Callable[[Any], Any]:
-        return augmentation(self.auto_augment, self.side, self.fill) if self.auto_augment else _unchanged
+        if not self.auto_augment:
+            return _unchanged
+        from cvpods_ext.data.auto_augment import augmentation  # importing timm takes a second
+
+        return augmentation(self.auto_augment, self.side, self.fill)
 
 
 def _unchanged(image: Any) -> Any:
     return image
-
-
-def augmentation(policy: str, side: int, fill: tuple[int, int, int]) -> Callable[[Image.Image], Image.Image]:
-    """timm's augmentation of that name for images of `side` pixels; ConfigError if there is none."""
-    from timm.data.auto_augment import augment_and_mix_transform, auto_augment_transform, rand_augment_transform
-
-    settings = {"translate_const": int(side * 0.45), "img_mean": fill, "interpolation": BICUBIC}
-    makers = {"rand": rand_augment_transform, "augmix": augment_and_mix_transform}
-    try:
-        return makers.get(policy.partition("-")[0], auto_augment_transform)(policy, settings)
-    except (AssertionError, KeyError, ValueError) as error:
-        raise ConfigError(
-            f"data.auto_augment={policy!r} is no policy of timm's ({type(error).__name__}); write for example "
-            "rand-m9-mstd0.5-inc1, augmix-m5 or original"
-        ) from None
 
 
 @contextmanager

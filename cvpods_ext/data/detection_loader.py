@@ -102,7 +102,7 @@ def test_batches(
     source = DetectionImages(annotations, cfg.data.channels, resize=test_resize(cfg.data))
     positions = loader.limited(np.arange(len(annotations)), cfg.data)
     share = loader.share(positions, annotations.image_ids, skip_image_ids, rank, world_size)
-    return loader.test_batches(InferenceDataset(source, share), cfg.data.workers)
+    return loader.test_batches(InferenceDataset(source, share), cfg.data.workers, 1)
 
 
 def load_checked(data: DetectionData, dataset: catalog.Dataset, folder: Path | str, masks: bool = True) -> Annotations:

@@ -105,9 +105,9 @@ def share(
     return positions[~finished][rank::world_size]
 
 
-def test_batches(dataset: InferenceDataset, workers: int) -> InferenceBatches:
-    """Batches of one image, in the order of the data set."""
-    return InferenceBatches(_loader(dataset, workers, batch_size=1))
+def test_batches(dataset: InferenceDataset, workers: int, images_per_batch: int) -> InferenceBatches:
+    """Batches in the order of the data set."""
+    return InferenceBatches(_loader(dataset, workers, batch_size=images_per_batch))
 
 
 def single_pictures(dataset: Dataset, workers: int) -> Iterator[Collated]:
@@ -117,7 +117,7 @@ def single_pictures(dataset: Dataset, workers: int) -> Iterator[Collated]:
 
 @dataclass(frozen=True)
 class InferenceBatches:
-    """The images that one process tests; its length is their number. An unreadable image is a DataError."""
+    """The images that one process tests; its length is that of the batches. An unreadable image is a DataError."""
 
     loader: DataLoader
 

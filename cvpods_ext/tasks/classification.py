@@ -96,12 +96,14 @@ class Classification(Task):
     def test_batches(
         self, experiment: Experiment, rank: int, world_size: int, done: Collection[int]
     ) -> loader.InferenceBatches:
-        """Batches of one image each."""
-        data = classification_config(experiment).data
+        """Batches of inputs, which all have one size."""
+        config = classification_config(experiment)
+        data = config.data
         dataset = classification.load(data, data.test, experiment.folder)
         positions = self._spread(len(dataset), data.max_images)
         share = loader.share(positions, dataset.image_ids, done, rank, world_size)
-        return loader.test_batches(InferenceDataset(source(dataset, data), share), data.workers)
+        samples = InferenceDataset(source(dataset, data), share)
+        return loader.test_batches(samples, data.workers, config.test.images_per_batch)
 
     def raw_predictions(self, model: nn.Module, batch: Batch) -> Sequence[Tensor | ClassScores]:
         """Scores that still lie on the device."""

@@ -92,7 +92,8 @@ class Segmentation(Task):
         dataset = load_checked(experiment, data.test)
         positions = loader.limited(np.arange(len(dataset)), data)
         share = loader.share(positions, dataset.image_ids, done, rank, world_size)
-        return loader.test_batches(InferenceDataset(SegmentationImages(dataset, data.channels), share), data.workers)
+        samples = InferenceDataset(SegmentationImages(dataset, data.channels), share)
+        return loader.test_batches(samples, data.workers, 1)
 
     def raw_predictions(self, model: nn.Module, batch: Batch) -> Sequence[Tensor | PredictedLabels]:
         """Label maps that still lie on the device."""

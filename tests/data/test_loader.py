@@ -88,7 +88,7 @@ def test_a_process_tests_its_share_of_what_is_left():
 
 
 def test_a_test_needs_every_image():
-    found = loader.test_batches(InferenceDataset(Numbers({2}), np.array([1, 2])), workers=0)
+    found = loader.test_batches(InferenceDataset(Numbers({2}), np.array([1, 2])), workers=0, images_per_batch=1)
     assert len(found) == 2
     with pytest.raises(DataError, match="a test needs every image, but image 102 is broken"):
         list(found)

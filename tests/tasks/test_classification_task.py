@@ -125,8 +125,9 @@ def test_results_equal_the_model_on_every_image(experiment):
     model.eval()
     right = [
         int(model(batch)[0].scores.argmax()) == (batch.image_ids[0] - 1) // 4
-        for batch in TASK.test_batches(loaded, 0, 1, ())
+        for batch in TASK.test_batches(load_experiment(experiment, ["test.images_per_batch=1"]), 0, 1, ())
     ]
+    assert len(right) == 16
     assert Results.read(experiment / "results.json").metrics["classification"]["top1"] == 100 * np.mean(right)
 
 
@@ -148,7 +149,10 @@ def test_a_list_of_classes_can_be_exported(experiment, tmp_path):
 
 
 def test_single_pictures_give_the_predictions_of_the_test(experiment, tmp_path):
-    predictions(experiment).export("results")(tmp_path / "out.csv")
+    """To the last digit where the test looks at one picture at a time as well."""
+    alone = ("test.images_per_batch=1", f"output={tmp_path}")
+    run(pods_test, "--dir", experiment, "--device", "cpu", "--weights", experiment / "outputs/model_final.pth", *alone)
+    predictions(experiment, *alone).export("results")(tmp_path / "out.csv")
     with open(tmp_path / "out.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     model = cvpods_ext.load(experiment, device="cpu")
@@ -167,20 +171,24 @@ def test_single_pictures_give_the_predictions_of_the_test(experiment, tmp_path):
 
 
 def test_an_interrupted_test_goes_on_and_gives_the_same_numbers(experiment, tmp_path):
-    loaded = load_experiment(experiment)
+    loaded = load_experiment(experiment, ["test.images_per_batch=3"])
     whole = predictions(experiment)
     torn = TASK.predictions(loaded, tmp_path)
-    batches = list(TASK.test_batches(loaded, 0, 1, ()))
-
     model = loaded.build_model().eval()
     with torn.writer(0, {}) as writer:
-        for batch in batches[:5]:
-            writer.add(TASK.finish(TASK.raw_predictions(model, batch)[0], batch.targets[0]))
+        for batch in list(TASK.test_batches(loaded, 0, 1, ()))[:2]:
+            add_all(writer, model, batch)
+    assert torn.completed() == set(range(1, 7))
     with torn.writer(1, {}) as writer:
         for batch in TASK.test_batches(loaded, 0, 1, torn.completed()):
-            writer.add(TASK.finish(TASK.raw_predictions(model, batch)[0], batch.targets[0]))
+            add_all(writer, model, batch)
     assert torn.completed() == whole.completed() == set(range(1, 17))
     assert torn.evaluate(("classification",)).settings["images"] == 16
+
+
+def add_all(writer, model, batch):
+    for raw, target in zip(TASK.raw_predictions(model, batch), batch.targets, strict=True):
+        writer.add(TASK.finish(raw, target))
 
 
 def test_shares_of_all_processes_hold_every_image_once(experiment):
@@ -224,7 +232,8 @@ def _tensors(state, prefix=""):
 
 def test_a_few_images_are_spread_over_the_classes(experiment):
     loaded = load_experiment(experiment, ["data.max_images=4"])
-    assert [b.image_ids[0] for b in TASK.test_batches(loaded, 0, 1, ())] == [1, 6, 11, 16]
+    (batch,) = TASK.test_batches(loaded, 0, 1, ())
+    assert batch.image_ids == [1, 6, 11, 16]
 
 
 def test_an_unknown_augmentation_is_told_before_the_start(experiment):
