@@ -9,43 +9,20 @@ folders and writes their comparison to benchmarks/classification_mini, without a
 
 from __future__ import annotations
 
-import argparse
-import os
-import time
 from pathlib import Path
+
+import mini_methods
 
 from cvpods_ext.cli import mini_runs
 
 METHODS = ("plain", "rfs", "cos_norm", "cos_norm.disalign", "balanced_softmax", "logit_adjustment")
-OUT = Path(__file__).with_suffix("")
-MINI = Path(__file__).resolve().parents[1] / "playground" / "mini"
 
 
-def output(run: mini_runs.Run) -> Path:
-    """Where the scores lie that intervals are computed from."""
-    return run[0] / "outputs" / f"seed{run[1]}"
-
-
-def main() -> None:
-    """Run what has no results yet, then compare all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1 (default: 3)")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="experiments side by side (default: 1)")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cpu", help="default: cpu")
-    given = parser.parse_args()
-    os.environ["PODS_DATASETS"] = str(MINI / "datasets")
-    mini_runs.command("data", "synth-classes", str(MINI / "datasets"))
-    folders = [MINI / f"resnet.narrow.shapes.48.{method}" for method in METHODS]
-    every = mini_runs.every(folders, given.seeds)
-    runs = mini_runs.missing(every, output)
-    started = time.monotonic()
-    mini_runs.run(runs, given.device, [], given.jobs, mini_runs.beside_config)
-    results = list(map(output, every))
-    mini_runs.show(results, OUT / "table.md")
-    asked = ("--intervals", "--reference", folders[0].name, "--format", "markdown", "--out", str(OUT / "intervals.md"))
-    mini_runs.command("compare", *asked, *map(str, results))
-    print(f"{len(runs)} runs in {(time.monotonic() - started) / 60:.1f} minutes; wrote {OUT}")
+def prepare(datasets: Path) -> None:
+    """Draw the shapes."""
+    mini_runs.command("data", "synth-classes", str(datasets))
 
 
 if __name__ == "__main__":
-    main()
+    out = Path(__file__).with_suffix("")
+    mini_methods.main(__doc__ or "", "resnet.narrow.shapes.48.", METHODS, prepare, out)

@@ -55,10 +55,10 @@ _BOX = {
 }
 SMALL_UPERNET = override(
     SegmentationConfig(),
-    data=dict(train=_BOX["train"], test=_BOX["val"], crop_side=96, train_short=96, train_long=384),
+    data=dict(train=_BOX["train"], test=_BOX["val"], crop_side=96, train_short=96, train_long=384, workers=2),
     model=dict(channels=64, auxiliary_channels=32, test_short=96, test_long=384, test_stride=64),
     schedule=dict(
-        iters=1_500,
+        iters=800,
         decay=Polynomial(),
         warmup_iters=50,
         lr=1e-3,

@@ -8,13 +8,12 @@ from typing import Any
 from PIL import Image
 from timm.data import auto_augment as timm_augment
 
-from cvpods_ext.data.classification_transforms import BICUBIC
 from cvpods_ext.errors import ConfigError
 
 
 def augmentation(policy: str, side: int, fill: tuple[int, int, int]) -> Callable[[Image.Image], Image.Image]:
     """timm's augmentation of that name for images of `side` pixels; ConfigError if there is none."""
-    settings = {"translate_const": int(side * 0.45), "img_mean": fill, "interpolation": BICUBIC}
+    settings = {"translate_const": int(side * 0.45), "img_mean": fill, "interpolation": Image.Resampling.BICUBIC}
     makers = {"rand": timm_augment.rand_augment_transform, "augmix": timm_augment.augment_and_mix_transform}
     try:
         made = makers.get(policy.partition("-")[0], timm_augment.auto_augment_transform)(policy, settings)

@@ -62,11 +62,17 @@ def pixel_counts(data: SegmentationData, start: Path | str) -> np.ndarray:
 
 def frequency_groups(data: SegmentationData, start: Path | str, rare_below: float, frequent_from: float) -> np.ndarray:
     """(K,) of "r", "c", "f" by the share of the labelled training pixels."""
-    shares = _stated_shares(data, start)
-    if shares is None:
-        counts = pairs(segmentation.load(data.train, start)).counts("instance")
-        shares = counts / max(counts.sum(), 1)
+    shares = pixel_shares(data, start)
     return np.where(shares < rare_below, "r", np.where(shares < frequent_from, "c", "f"))
+
+
+def pixel_shares(data: SegmentationData, start: Path | str) -> np.ndarray:
+    """(K,) shares of the labelled training pixels, from the class list where it states them, else counted."""
+    stated = _stated_shares(data, start)
+    if stated is not None:
+        return stated
+    counts = pairs(segmentation.load(data.train, start)).counts("instance")
+    return counts / max(counts.sum(), 1)
 
 
 def _stated_shares(data: SegmentationData, start: Path | str) -> np.ndarray | None:

@@ -5,6 +5,7 @@ Shapes: B = resamples, S = seeds (runs), K = classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,3 +93,35 @@ def class_effects(before: np.ndarray, after: np.ndarray) -> list[ClassEffect]:
         ClassEffect(int(k), float(before[k]), float(after[k]), float(e))
         for k, e in zip(measured[order], effects[order], strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """One experiment: each metric of its seeds (S,), on the draws (B,) mixed over seeds, and values of classes (K,)."""
+
+    points: Mapping[str, np.ndarray]
+    drawn: Mapping[str, np.ndarray]
+    classes: np.ndarray
+
+    @classmethod
+    def mix(
+        cls, points: Sequence[Mapping[str, np.ndarray]], drawn: Sequence[Mapping[str, np.ndarray]], classes: np.ndarray
+    ) -> Resampled:
+        """From metrics (scalars), and metrics on the same draws (B,), of every seed; `classes` (S, K)."""
+        return cls(
+            {name: np.array([one[name] for one in points]) for name in points[0]},
+            {name: mix_seeds(np.stack([one[name] for one in drawn])) for name in drawn[0]},
+            classes.mean(axis=0),
+        )
+
+    def intervals(self) -> dict[str, Interval | None]:
+        """Every metric in percent; None for one that was not measured."""
+        return {name: interval(points, self.drawn[name], bounds=PERCENT) for name, points in self.points.items()}
+
+    def differences_to(self, base: Resampled) -> dict[str, Difference | None]:
+        """This minus `base` on the same draws; None for a metric that was not measured."""
+        result: dict[str, Difference | None] = {}
+        for name, before in base.points.items():
+            change = interval(self.points[name] - before.mean(), self.drawn[name] - base.drawn[name])
+            result[name] = None if change is None else difference(change)
+        return result

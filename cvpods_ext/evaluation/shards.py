@@ -83,6 +83,10 @@ class ShardKind:
             image_ids, settings if isinstance(settings, dict) else {}, footer.num_rows, tuple(columns.names)
         )
 
+    def settings(self, folder: Path) -> list[dict[str, Any]]:
+        """What each shard in `folder` was made with, from its metadata."""
+        return [self.read_metadata(path).settings for path in self.files(folder)]
+
     def set_damaged_aside(self, folder: Path) -> list[Path]:
         """Rename shards that were cut short, so that their images count as not predicted yet; returns the new names.
 

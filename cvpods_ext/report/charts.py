@@ -72,14 +72,16 @@ def chart(x: Axis, y: Axis, marks: Sequence[str], label: str) -> str:
     return "".join([*parts, *marks, "</svg>"])
 
 
-def against_frequency(counts: np.ndarray, values: Sequence[np.ndarray], names: Sequence[str], what: str) -> str:
+def against_frequency(
+    counts: np.ndarray, values: Sequence[np.ndarray], names: Sequence[str], what: str, of: str = "training images"
+) -> str:
     """A dot for each class and experiment, and each experiment's running mean over classes of similar counts.
 
-    counts (K,) training images; each of `values` (K,) in percent, NaN without ground truth; `what` says what they are.
+    counts (K,) are of what `of` says; each of `values` (K,) in percent, of what `what` says, NaN without ground truth.
     """
     top = float(max(10, 10 ** math.ceil(math.log10(max(int(counts.max()), 1)))))
     ticks = tuple(10.0**power for power in range(round(math.log10(top)) + 1))
-    x = Axis("training images", 1, top, ticks, log=True)
+    x = Axis(of, 1, top, ticks, log=True)
     known = [float(value) for each in values for value in each[np.isfinite(each)]]
     steps = max(1, math.ceil(max(known, default=0.0) / 10))
     y = Axis(f"{what} %", 0, 10.0 * steps, tuple(10.0 * step for step in range(steps + 1)))
@@ -89,14 +91,14 @@ def against_frequency(counts: np.ndarray, values: Sequence[np.ndarray], names: S
         tone = colour(position)
         for k in annotated.tolist():
             count, value = int(counts[k]), float(each[k])
-            title = escape(f"{names[k]}: {count} training images, {what} {value:.1f}")
+            title = escape(f"{names[k]}: {count} {of}, {what} {value:.1f}")
             marks.append(
                 f'<circle data-run="{position}" cx="{x_of(x, count):.1f}" cy="{y_of(y, value):.1f}" r="3" '
                 f'fill="{tone}"><title>{title}</title></circle>'
             )
         centres, means = running_mean(counts[annotated], each[annotated])
         marks.append(polyline(position, ((x_of(x, c), y_of(y, m)) for c, m in zip(centres, means, strict=True))))
-    return chart(x, y, marks, f"{what} against training images")
+    return chart(x, y, marks, f"{what} against {of}")
 
 
 def running_mean(counts: np.ndarray, values: np.ndarray, bins: int = 8) -> tuple[list[float], list[float]]:

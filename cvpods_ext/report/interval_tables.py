@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cvpods_ext.errors import ConfigError
-from cvpods_ext.evaluation.intervals import ClassEffect, Difference, Interval
+from cvpods_ext.evaluation.intervals import ClassEffect, Difference, Interval, Resampled, class_effects
 from cvpods_ext.report.table import NO_GROUND_TRUTH, UNMEASURED, Cell, Table
 
 CLASSES_SHOWN = 10
@@ -88,6 +88,34 @@ def effect_table(
         text_columns=2,
         notes=(f"{gains} {several} gain, {losses} lose; the {len(rows)} of largest effect are shown",),
     )
+
+
+def tables_of(
+    title: str,
+    resampled: Sequence[tuple[str, Resampled]],
+    metrics: Sequence[str],
+    reference: str,
+    method: str,
+    classes: tuple[Sequence[str], Sequence[str], tuple[str, str, str]],
+) -> list[Table]:
+    """Intervals of every experiment; for two or more also all differences to one of them, and what caused them.
+
+    `classes` are their names, their groups, and words as in `effect_table`.
+    """
+    labels = [label for label, _ in resampled]
+    base = reference_position(labels, reference)
+    tables = [interval_table(title, [(label, one.intervals()) for label, one in resampled], metrics, method)]
+    others = [i for i in range(len(labels)) if i != base]
+    if not others:
+        return tables
+    first = resampled[base][1]
+    differences = [(labels[i], resampled[i][1].differences_to(first)) for i in others]
+    tables.append(difference_table(title, labels[base], differences, metrics, method))
+    names, groups, words = classes
+    for i in others:
+        effects = class_effects(first.classes, resampled[i][1].classes)
+        tables.append(effect_table(title, (labels[base], labels[i]), effects, names, groups, words))
+    return tables
 
 
 def _cell(interval: Interval | None, sign: str = "") -> Cell:

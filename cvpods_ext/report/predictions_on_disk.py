@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from cvpods_ext.config.experiment import output_folder
-from cvpods_ext.evaluation.shards import ShardKind
 from cvpods_ext.report.runs import Entry, labels
 
 logger = logging.getLogger(__name__)
 
 
-def shards_of(entry: Entry, kind: ShardKind) -> list[Path]:
+class OnDisk(Protocol):
+    """How a task keeps predictions."""
+
+    @property
+    def stem(self) -> str:
+        """What they are called."""
+        ...
+
+    def settings(self, folder: Path) -> Sequence[Mapping[str, Any]]:
+        """What each file of predictions in `folder` was made with; [] where there is none."""
+        ...
+
+
+def shards_of(entry: Entry, kind: OnDisk) -> list[Path]:
     """Folders of the runs' predictions, as far as they are still on disk and by the weights that were tested."""
     folders = []
     for path, run in zip(entry.paths, entry.runs, strict=True):
@@ -23,15 +36,14 @@ def shards_of(entry: Entry, kind: ShardKind) -> list[Path]:
     return folders
 
 
-def _are_of(folder: Path, kind: ShardKind, weights_sha256: str | None) -> bool:
+def _are_of(folder: Path, kind: OnDisk, weights_sha256: str | None) -> bool:
     """Whether predictions lie there that these weights made, or of which nobody knows otherwise."""
-    files = kind.files(folder)
-    made_by = {kind.read_metadata(path).settings.get("weights_sha256") for path in files}
-    return bool(files) and (weights_sha256 is None or made_by <= {weights_sha256, None})
+    made_by = {settings.get("weights_sha256") for settings in kind.settings(folder)}
+    return bool(made_by) and (weights_sha256 is None or made_by <= {weights_sha256, None})
 
 
 def with_predictions(
-    entries: Sequence[Entry], kind: ShardKind, data_sha256: str, data: str
+    entries: Sequence[Entry], kind: OnDisk, data_sha256: str, data: str
 ) -> list[tuple[str, Entry, list[Path]]]:
     """Label, entry and folders of what can be evaluated again; a warning says what cannot and why.
 

@@ -47,7 +47,7 @@ class ClassificationPredictions(Predictions):
 
     def settings(self) -> list[Mapping[str, Any]]:
         """From the metadata of every shard."""
-        return [SCORES.read_metadata(path).settings for path in SCORES.files(self.folder)]
+        return list(SCORES.settings(self.folder))
 
     @contextmanager
     def writer(self, rank: int, settings: Mapping[str, Any]) -> Iterator[_Writer]:

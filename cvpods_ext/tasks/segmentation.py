@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from cvpods_ext.config.experiment import Experiment
@@ -21,8 +22,10 @@ from cvpods_ext.data.segmentation_source import SegmentationImages, to_test_samp
 from cvpods_ext.data.segmentation_transforms import training_transforms
 from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.evaluation.segmentation import METRICS
+from cvpods_ext.modeling.segmentation.segmentor import Segmentor
 from cvpods_ext.structures import Batch
 from cvpods_ext.structures.segmentation import LabelMap, PredictedLabels
+from cvpods_ext.tasks.frequency_groups import PixelGroupMeter
 from cvpods_ext.tasks.image_result import ReadPixels
 from cvpods_ext.tasks.segmentation_drawing import draw_labels
 from cvpods_ext.tasks.segmentation_predictions import SegmentationPredictions
@@ -106,6 +109,15 @@ class Segmentation(Task):
     def in_input_frame(self, target: LabelMap) -> LabelMap:  # type: ignore[override]
         """The crop passes for the original image."""
         return replace(target, original_size=target.size)
+
+    def meters(self, experiment: Experiment, model: nn.Module, device: torch.device) -> Sequence[PixelGroupMeter]:
+        """How classes of few, more and most pixels are learned."""
+        config = segmentation_config(experiment)
+        if not isinstance(model, Segmentor):
+            return []
+        limits = (config.test.rare_below, config.test.frequent_from)
+        groups = segmentation_statistics.frequency_groups(config.data, experiment.folder, *limits)
+        return [PixelGroupMeter(model, groups, device)]
 
     def drawer(self, experiment: Experiment) -> Draw:
         """Classes in colours with a legend."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,25 @@ from cvpods_ext.runtime.files import atomic_path, write_json
 from cvpods_ext.runtime.image_file import open_image
 
 SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class LabelMapKind:
+    """Predictions as a folder of PNGs beside what they were made with."""
+
+    stem: str = "label maps"
+
+    def settings(self, folder: Path) -> list[Mapping[str, Any]]:
+        """What the label maps in `folder` were made with, [] if nobody says."""
+        try:
+            return [json.loads((folder / SETTINGS).read_text(encoding="utf-8"))]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except (OSError, ValueError) as error:
+            raise DataError(f"{folder / SETTINGS} cannot be read ({error}); delete {folder}") from None
+
+
+LABEL_MAPS = LabelMapKind()
 
 
 class LabelMapFolder:
@@ -38,12 +58,7 @@ class LabelMapFolder:
 
     def settings(self) -> list[Mapping[str, Any]]:
         """The settings that the predictions were made with, [] if there are none."""
-        try:
-            return [json.loads((self.folder / SETTINGS).read_text(encoding="utf-8"))]
-        except FileNotFoundError:
-            return [{}] if self.completed() else []
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self.folder / SETTINGS} cannot be read ({error}); delete {self.folder}") from None
+        return LABEL_MAPS.settings(self.folder) or ([{}] if self.completed() else [])
 
     def claim(self, settings: Mapping[str, Any]) -> None:
         """Remember the settings, or DataError if the folder holds predictions made with others."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cvpods_ext.evaluation.intervals import PERCENT, interval
 from cvpods_ext.evaluation.metric_table import Family, Metric, MetricTable
 from cvpods_ext.evaluation.segmentation.counts import Areas
 
@@ -101,18 +102,22 @@ def values(family: str, areas: Areas, groups: np.ndarray) -> dict[str, float | N
     return {name: _number(found[name]) for name in METRICS.family(family).names}
 
 
+def resampled(areas: Areas, groups: np.ndarray, resamples: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Every metric of `summarise` (B,) on images drawn with replacement; the same draws for a seed and images."""
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(areas.num_images, np.full(areas.num_images, 1 / areas.num_images), size=resamples)
+    return summarise(areas.resampled(weights), groups)
+
+
 def intervals(
     family: str, areas: Areas, groups: np.ndarray, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, tuple[float, float] | None]:
-    """95 % percentile intervals in percent over images drawn with replacement; classes stay as they are."""
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(areas.num_images, np.full(areas.num_images, 1 / areas.num_images), size=resamples)
-    found = summarise(areas.resampled(weights), groups)
+    """95 % intervals in percent over images drawn with replacement; classes stay as they are. None if unmeasured."""
+    measured, drawn = summarise(areas.totals, groups), resampled(areas, groups, resamples, seed)
     result = {}
     for name in METRICS.family(family).names:
-        known = found[name][np.isfinite(found[name])]
-        low, high = np.percentile(known, (2.5, 97.5)) if len(known) else (np.nan, np.nan)
-        result[name] = (float(low), float(high)) if len(known) else None
+        found = interval(np.atleast_1d(measured[name]), drawn[name], bounds=PERCENT)
+        result[name] = (found.low, found.high) if found else None
     return result
 
 

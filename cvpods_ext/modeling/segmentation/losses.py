@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cvpods_ext.modeling.losses.base import LossContext
 from cvpods_ext.modeling.losses.grw import grw_weights
+from cvpods_ext.modeling.losses.seesaw import SeesawLoss
 from cvpods_ext.structures.segmentation import IGNORE
 
 
@@ -62,6 +64,37 @@ class LogitAdjustedPixelCrossEntropy(PixelCrossEntropy):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(N, K, H, W), (N, H, W) -> scalar."""
         return super().forward(logits.float() + self.log_prior[:, None, None], labels)
+
+
+class SeesawPixelCrossEntropy(SeesawLoss):
+    """Seesaw loss (https://arxiv.org/abs/2008.10032) on pixels: classes alone, without the part for objects.
+
+    N are labelled pixels of the training so far, the crops at hand included. The mean is over all pixels, as in
+    `PixelCrossEntropy`.
+    """
+
+    extra_logits = 0
+
+    def forward(self, logits: Tensor, labels: Tensor, context: LossContext | None = None) -> Tensor:
+        """(N, K, H, W), (N, H, W) -> scalar; in training mode the labels are counted."""
+        rows, own = labelled_rows(logits, labels)
+        seen = self.seen
+        if self.training:
+            counts = torch.bincount(own, minlength=self.num_classes).to(seen.dtype)
+            self.accumulate("seen", counts)
+            seen = seen + counts
+        seesawed = rows + self.log_factors(rows.detach(), own, seen)
+        return F.cross_entropy(seesawed, own, reduction="sum") / labels.numel()
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """(R, K) -> (R, K) in [0, 1]."""
+        return logits.softmax(dim=1)
+
+
+def labelled_rows(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, K, H, W), (N, H, W) -> float32 (P, K) and (P,) of the pixels that have a label."""
+    labelled = labels != IGNORE
+    return logits.float().movedim(1, -1)[labelled], labels[labelled]
 
 
 @torch.no_grad()

@@ -1,0 +1,33 @@
+"""Long-tail methods for semantic segmentation in small: LVIS in a box as label maps, 41 classes, on a CPU.
+
+    python benchmarks/segmentation_mini.py                          every method with seeds 0, 1 and 2
+    python benchmarks/segmentation_mini.py --seeds 1 --jobs 2       a first look
+
+Draws the images and their label maps, trains and tests every experiment by the commands of a user, copies the results
+into the experiments' folders and writes their comparison to benchmarks/segmentation_mini, without and with intervals.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mini_methods
+
+from cvpods_ext.cli import mini_runs
+
+METHODS = ("plain", "rfs.weighted", "logit_adjustment", "seesaw")
+
+
+def prepare(datasets: Path) -> None:
+    """Draw the photos, and write their masks as label maps."""
+    mini_runs.mini_folder()
+    for split in ("train", "val"):
+        out = datasets / "label_maps" / split
+        if not (out / "classes.txt").is_file():
+            json, images = datasets / "lvis" / f"lvis_box_{split}.json", datasets / "coco"
+            mini_runs.command("data", "label-maps", str(json), "--images", str(images), "--out", str(out))
+
+
+if __name__ == "__main__":
+    out = Path(__file__).with_suffix("")
+    mini_methods.main(__doc__ or "", "upernet.narrow.box.96.", METHODS, prepare, out)

@@ -1,0 +1,17 @@
+"""A narrow UPerNet on a narrow ResNet: pairs of classes are balanced while it trains."""
+
+from cvpods_ext.config.segmentation import SegmentationConfig
+from cvpods_ext.data.segmentation import num_classes
+from cvpods_ext.modeling.backbones.resnet import ResNet, Stage
+from cvpods_ext.modeling.segmentation.build import upernet
+from cvpods_ext.modeling.segmentation.losses import SeesawPixelCrossEntropy
+
+
+def build_model(cfg: SegmentationConfig):
+    """Build the segmentor that config.py trains."""
+    loss = SeesawPixelCrossEntropy(num_classes(cfg.data, cfg.folder))
+    widths = (32, 64, 96, 128)
+    backbone = ResNet(
+        [Stage(1, width, width) for width in widths], stem_channels=16, bottleneck=False, norm="BN", freeze_at=0
+    )
+    return upernet(cfg, backbone=backbone, in_channels=widths, num_classes=num_classes(cfg.data, cfg.folder), loss=loss)
