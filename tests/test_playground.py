@@ -8,9 +8,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from parameter_counts import expected_parameters, expected_trained
+from PIL import Image
 from shared import shared
 
 from cvpods_ext.config import changes, flatten
@@ -65,6 +67,12 @@ def data_root(tmp_path_factory):
         image = root / "shapes" / "train" / f"class_{label:02}" / "1.jpg"
         image.parent.mkdir(parents=True)
         image.touch()  # classes are counted, not opened
+    labels = root / "label_maps" / "train"
+    for folder in (root / "coco" / "train2017", labels / "train2017"):
+        folder.mkdir(parents=True)
+    (labels / "classes.txt").write_text("\n".join(f"class {label}" for label in range(41)))
+    (root / "coco" / "train2017" / "1.jpg").touch()
+    Image.fromarray(np.arange(41, dtype=np.uint8).reshape(1, 41)).save(labels / "train2017" / "1.png")
     before = os.environ.get("PODS_DATASETS")
     os.environ["PODS_DATASETS"] = str(root)
     yield root

@@ -45,10 +45,10 @@ def _published_backbone(name: str) -> tuple[int, int]:
     return total, frozen
 
 
-def _narrow_backbone() -> int:
-    """Five basic blocks with trainable norms."""
+def _narrow_backbone(third: int = 2) -> int:
+    """Basic blocks with trainable norms, one in each stage but the third."""
     total, inputs = _conv(3, 16, 7, bias=False) + 2 * 16, 16
-    for blocks, outputs in ((1, 32), (1, 64), (2, 96), (1, 128)):
+    for blocks, outputs in ((1, 32), (1, 64), (third, 96), (1, 128)):
         for block in range(blocks):
             total += _conv(inputs, outputs, 3, bias=False) + _conv(outputs, outputs, 3, bias=False) + 4 * outputs
             total += _conv(inputs, outputs, 1, bias=False) + 2 * outputs if block == 0 else 0
@@ -204,17 +204,24 @@ def _eva01(width: int = 1408, hidden: int = 6144, blocks: int = 40, head: int = 
 
 
 def _upernet(name: str) -> int:
-    """UPerNet on four maps of a transformer, which has a class token and positions of the crop's size."""
+    """UPerNet on a narrow ResNet, or on a transformer, which has a class token and positions of the crop's size."""
     words = name.split(".")
+    if words[1] == "narrow":
+        return _narrow_backbone(third=1) + _upernet_heads((32, 64, 96, 128), 64, 32, 41)
     width, blocks = TRANSFORMERS[words[1]]
     side = int(words[4].removeprefix("crop"))
     channels, auxiliary = (1536, 1536) if side == 640 else (width, 256)
     positions = (1 + (side // 16) ** 2 - POSITIONS) * width + width
     scales = 3 * _conv(width, width, 2) + 2 * width
-    pooled = 4 * _normed(width, channels, 1) + _normed(width + 4 * channels, channels, 3)
-    levels = 3 * (_normed(width, channels, 1) + _normed(channels, channels, 3)) + _normed(4 * channels, channels, 3)
-    heads = _conv(channels, 150, 1) + _normed(width, auxiliary, 3) + _conv(auxiliary, 150, 1)
-    return _transformer(width, blocks) + positions + scales + pooled + levels + heads
+    return _transformer(width, blocks) + positions + scales + _upernet_heads((width,) * 4, channels, auxiliary, 150)
+
+
+def _upernet_heads(inputs: tuple[int, ...], channels: int, auxiliary: int, classes: int) -> int:
+    """The decoder on four maps, and the auxiliary head on the third."""
+    pooled = 4 * _normed(inputs[3], channels, 1) + _normed(inputs[3] + 4 * channels, channels, 3)
+    levels = sum(_normed(each, channels, 1) for each in inputs[:3]) + 3 * _normed(channels, channels, 3)
+    fused = _normed(4 * channels, channels, 3) + _conv(channels, classes, 1)
+    return pooled + levels + fused + _normed(inputs[2], auxiliary, 3) + _conv(auxiliary, classes, 1)
 
 
 def _image_classifier(name: str) -> int:

@@ -105,6 +105,14 @@ def experiment(tmp_path_factory):
     return folder
 
 
+def test_training_says_how_groups_of_classes_are_learned(experiment):
+    lines = [json.loads(line) for line in (experiment / "outputs" / "metrics.jsonl").read_text().splitlines()]
+    found = {key for line in lines for key in line if key.startswith("group_")}
+    assert {"group_loss/frequent", "group_accuracy/frequent"} <= found
+    accuracy = [line["group_accuracy/frequent"] for line in lines if "group_accuracy/frequent" in line]
+    assert 0 <= min(accuracy) <= accuracy[-1] <= 1
+
+
 def test_single_pictures_give_the_label_maps_of_the_test(experiment):
     model = cvpods_ext.load(experiment, device="cpu")
     tested = predictions(experiment)
