@@ -13,8 +13,12 @@ from cvpods_ext.modeling.segmentation.losses import WeightedPixelCrossEntropy
 def build_model(cfg: SegmentationConfig):
     """Build the segmentor that config.py trains."""
     loss = WeightedPixelCrossEntropy(torch.from_numpy(pixel_counts(cfg.data, cfg.folder)))
-    widths = (32, 64, 96, 128)
-    backbone = ResNet(
-        [Stage(1, width, width) for width in widths], stem_channels=16, bottleneck=False, norm="BN", freeze_at=0
+    stages = (Stage(1, 32, 32), Stage(1, 64, 64), Stage(1, 96, 96), Stage(1, 128, 128))
+    backbone = ResNet(stages, stem_channels=16, bottleneck=False, norm="BN", freeze_at=0)
+    return upernet(
+        cfg,
+        backbone=backbone,
+        in_channels=(32, 64, 96, 128),
+        num_classes=num_classes(cfg.data, cfg.folder),
+        loss=loss,
     )
-    return upernet(cfg, backbone=backbone, in_channels=widths, num_classes=num_classes(cfg.data, cfg.folder), loss=loss)
