@@ -20,6 +20,7 @@ from parity import EQUAL, LOSSES, Row, compare, write_table
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from upernet_parity_data import metric_rows, pipeline_rows
+from upernet_parity_optim import optimizer_rows
 
 from cvpods_ext.modeling.backbones.eva02 import Size
 from cvpods_ext.modeling.segmentation import inference
@@ -320,6 +321,7 @@ def all_rows(golden: UperGolden) -> Iterator[Row]:
     yield from forward_rows(golden)
     for case in ("train_nodrop", "train_dropout", "train_droppath"):
         yield from training_rows(golden, case)
+    yield from optimizer_rows(golden)
     yield from inference_rows(golden)
     yield from metric_rows(golden.folder)
     yield from pipeline_rows(golden.folder)

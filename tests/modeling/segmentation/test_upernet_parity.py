@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import upernet_parity
 import upernet_parity_data
+import upernet_parity_optim
 from shared import shared
 
 
@@ -28,6 +29,10 @@ def test_every_intermediate_result_equals_the_record(golden):
 )
 def test_losses_and_gradients_equal_the_record(golden, case, rows):
     assert_met(upernet_parity.training_rows(golden, case), rows)
+
+
+def test_rates_losses_and_weights_of_eight_steps_equal_the_record(golden):
+    assert_met(upernet_parity_optim.optimizer_rows(golden), 30)
 
 
 def test_label_maps_and_probabilities_of_every_way_to_test_equal_the_record(golden):
