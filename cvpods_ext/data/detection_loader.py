@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cvpods_ext.config.detection import DetectionConfig, DetectionData
+from cvpods_ext.config.schema import Data
 from cvpods_ext.data import catalog, loader, statistics, transforms
 from cvpods_ext.data.annotations.annotations import Annotations
 from cvpods_ext.data.category_check import check_categories
@@ -100,9 +101,14 @@ def test_batches(
     """Batches of one image: this process's share of the test set, without the images already done."""
     annotations = load_checked(cfg.data, cfg.data.test, folder, masks=False)
     source = DetectionImages(annotations, cfg.data.channels, resize=test_resize(cfg.data))
-    positions = loader.limited(np.arange(len(annotations)), cfg.data)
+    positions = tested_positions(annotations, cfg.data)
     share = loader.share(positions, annotations.image_ids, skip_image_ids, rank, world_size)
     return loader.test_batches(InferenceDataset(source, share), cfg.data.workers, 1)
+
+
+def tested_positions(annotations: Annotations, data: Data) -> np.ndarray:
+    """Positions of the images that a test reads."""
+    return loader.limited(np.arange(len(annotations)), data)
 
 
 def load_checked(data: DetectionData, dataset: catalog.Dataset, folder: Path | str, masks: bool = True) -> Annotations:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,14 +35,15 @@ WITHOUT_EFFECT = (
 )
 # Parts of the package that can: not command line, report and evaluation.
 _NOT_READ = ("outputs", "results", "results.json", "datasets", "__pycache__")
+_STATS_AT_ONCE = 16
 _LARGEST_FILE = 1 << 20  # bytes; larger files beside net.py are taken for data or weights
 _CODE = ("config", "data", "engine", "modeling", "runtime", "structures", "tasks")
 
 
 def identity(experiment: Experiment, model: nn.Module, weights_sha256: str) -> dict[str, Any]:
-    """JSON values that differ whenever predictions may: weights, settings, sources, data, and buffers.
+    """JSON values that differ whenever predictions may: weights, settings, sources, data, image files, and buffers.
 
-    `model` is the one under test with its weights. Pixels of the test images are taken for granted.
+    `model` is the one under test with its weights. Of the test images the sizes of their files are compared.
     """
     task = find(experiment.config.task)
     without_effect = {*WITHOUT_EFFECT, *task.evaluation_settings}
@@ -48,6 +51,7 @@ def identity(experiment: Experiment, model: nn.Module, weights_sha256: str) -> d
     found = {
         "weights_sha256": weights_sha256,
         "data_sha256": task.test_set_sha256(experiment),
+        "image_sizes_sha256": _sizes_sha256(task.test_files(experiment)),
         "sources_sha256": sources_sha256(experiment.folder),
         "files_sha256": _files_sha256(experiment),
         "modules_sha256": _modules_sha256(experiment.folder),
@@ -56,6 +60,21 @@ def identity(experiment: Experiment, model: nn.Module, weights_sha256: str) -> d
         "settings": settings,
     }
     return json.loads(json.dumps(found))  # as it comes back from disk: tuples are lists
+
+
+def _sizes_sha256(files: Sequence[Path]) -> str:
+    """Of the sizes of the files in order. Times differ in every copy of a data set, and contents would take minutes."""
+    with ThreadPoolExecutor(_STATS_AT_ONCE) as pool:  # a file system over a network answers each after a while
+        sizes = list(pool.map(_size, files))
+    return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()
+
+
+def _size(file: Path) -> int:
+    """In bytes; -1 for one that is absent, which the test will tell of."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return -1
 
 
 def _buffers_sha256(model: nn.Module) -> str:

@@ -93,6 +93,12 @@ class Classification(Task):
         data = classification_config(experiment).data
         return classification.load(data, data.test, experiment.folder).sha256()
 
+    def test_files(self, experiment: Experiment) -> list[Path]:
+        """Of the folders or the list."""
+        data = classification_config(experiment).data
+        dataset = classification.load(data, data.test, experiment.folder)
+        return [dataset.image_path(i) for i in self._spread(len(dataset), data.max_images).tolist()]
+
     def test_batches(
         self, experiment: Experiment, rank: int, world_size: int, done: Collection[int]
     ) -> loader.InferenceBatches:

@@ -112,6 +112,12 @@ class Detection(Task):
         """Of the annotation file."""
         return sha256_of(resolve(experiment.config.data.test, experiment.folder).annotations)
 
+    def test_files(self, experiment: Experiment) -> list[Path]:
+        """Of the images in the annotation file."""
+        data = experiment.config.data
+        annotations = load(data.test, experiment.folder, masks=False)
+        return [annotations.image_path(i) for i in detection_loader.tested_positions(annotations, data).tolist()]
+
     def test_batches(
         self, experiment: Experiment, rank: int, world_size: int, done: Collection[int]
     ) -> InferenceBatches:

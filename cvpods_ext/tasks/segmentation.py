@@ -87,6 +87,12 @@ class Segmentation(Task):
         """Of all label maps and the class names."""
         return segmentation.sha256_of_labels(load_checked(experiment, segmentation_config(experiment).data.test))
 
+    def test_files(self, experiment: Experiment) -> list[Path]:
+        """Of the image folder."""
+        data = segmentation_config(experiment).data
+        dataset = load_checked(experiment, data.test)
+        return [dataset.image_path(i) for i in loader.limited(np.arange(len(dataset)), data).tolist()]
+
     def test_batches(
         self, experiment: Experiment, rank: int, world_size: int, done: Collection[int]
     ) -> loader.InferenceBatches:

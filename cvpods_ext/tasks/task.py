@@ -157,6 +157,10 @@ class Task(ABC):
     def test_set_sha256(self, experiment: Experiment) -> str:
         """Digest of the annotations that a test is evaluated on."""
 
+    def test_files(self, experiment: Experiment) -> Sequence[Path]:
+        """The image files that a test reads: where one of them was replaced, predictions are not used again."""
+        return ()
+
     @abstractmethod
     def test_batches(
         self, experiment: Experiment, rank: int, world_size: int, done: Collection[int]

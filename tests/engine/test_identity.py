@@ -15,6 +15,7 @@ from cvpods_ext.engine.checkpoint import CheckpointFolder
 from cvpods_ext.engine.identity import identity
 from cvpods_ext.errors import WeightsError
 from cvpods_ext.evaluation.detection.shards import shard_files
+from cvpods_ext.tasks.task import find
 
 CPU = torch.device("cpu")
 EVALUATION = {"test.evaluator", "test.max_detections"}
@@ -63,6 +64,18 @@ def test_weights_data_code_and_computed_buffers_count(experiment, monkeypatch):
     assert of(experiment) != before
     monkeypatch.setattr(identities, "_code_sha256", lambda: "other code")
     assert of(experiment)["code_sha256"] == "other code"
+
+
+def test_an_image_file_that_was_replaced_counts(experiment):
+    before = of(experiment)
+    file = find(experiment.config.task).test_files(experiment)[0]
+    content = file.read_bytes()
+    file.write_bytes(content + b"\0")
+    assert of(experiment) != before
+    file.write_bytes(content)
+    assert of(experiment) == before, "a copy of the data set is the same data set"
+    file.unlink()
+    assert of(experiment) != before
 
 
 def test_small_files_beside_net_py_count_but_not_what_runs_write(experiment):

@@ -132,7 +132,7 @@ class Toy(Task):
         images = read(experiment.config.data.test)
         ids = np.array([images.image_id(i) for i in range(len(images.rows))])
         share = loader.share(np.arange(len(ids)), ids, done, rank, world_size)
-        return loader.test_batches(InferenceDataset(images, share), experiment.config.data.workers)
+        return loader.test_batches(InferenceDataset(images, share), experiment.config.data.workers, 1)
 
     def drawer(self, experiment: Experiment):
         def draw(image, shown):
