@@ -28,9 +28,9 @@ from cvpods_ext.config.segmentation import LabelMapFiles
 PHOTOS = LabelMapFiles(images={images!r}, annotations={labels!r}, classes={classes!r})
 config = override(
     SMALL_UPERNET,
-    data=dict(train=PHOTOS, test=PHOTOS, crop_side=160, train_short=160, train_long=640, flip_probability=0.0),
-    model=dict(test_short=160, test_long=640, test_stride=107),
-    schedule=dict(iters={iters}, batch_size=6, images_per_device=6),
+    data=dict(train=PHOTOS, test=PHOTOS, crop_side={side}, train_short={side}, train_long={long}, flip_probability=0.0),
+    model=dict(test_short={side}, test_long={long}, test_stride={stride}),
+    schedule=dict(iters={iters}, batch_size={photos}, images_per_device={photos}),
     log_every=50, checkpoint_every=10_000, picture_every=0,
 )
 '''
@@ -55,8 +55,9 @@ def main() -> int:
     """Train, test, print and write the numbers; exit status 1 below an mIoU of 80."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("datasets", type=Path, help="folder with coco/ and its annotations")
-    parser.add_argument("--photos", type=int, default=6, help="how many (default: 6)")
-    parser.add_argument("--iters", type=int, default=600, help="training iterations (default: 600)")
+    parser.add_argument("--photos", type=int, default=4, help="how many (default: 4)")
+    parser.add_argument("--iters", type=int, default=1200, help="training iterations (default: 1200)")
+    parser.add_argument("--side", type=int, default=224, help="pixels of a crop (default: 224)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the numbers there as JSON")
     given = parser.parse_args()
     content = json.loads((given.datasets / "coco" / "annotations" / "instances_train2017.json").read_text())
@@ -80,8 +81,10 @@ def overfit(folder: Path, given: argparse.Namespace, content: dict) -> dict:
     command("data", "label-maps", str(folder / "photos.json"), "--images", str(photos), "--out", str(labels))
     experiment = folder / "overfit"
     experiment.mkdir()
+    sizes = {"side": given.side, "long": 4 * given.side, "stride": given.side * 2 // 3}
+    sizes |= {"iters": given.iters, "photos": given.photos}
     places = {"images": str(photos), "labels": str(labels), "classes": str(labels / "classes.txt")}
-    (experiment / "config.py").write_text(CONFIG.format(iters=given.iters, **places))
+    (experiment / "config.py").write_text(CONFIG.format(**sizes, **places))
     (experiment / "net.py").write_text(NET)
     started = time.monotonic()
     run("train", experiment)

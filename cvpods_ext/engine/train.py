@@ -41,6 +41,7 @@ from cvpods_ext.engine.checkpoint import BackgroundSaver, CheckpointFolder
 from cvpods_ext.engine.debug.profiler import Profile, debug_modes
 from cvpods_ext.engine.debug.step_dump import dump_step
 from cvpods_ext.engine.earlier_run import starting_over
+from cvpods_ext.engine.evaluate import families_to_test
 from cvpods_ext.engine.init_run import build, save_config, state_to_continue
 from cvpods_ext.engine.logging.data_time import DataWait
 from cvpods_ext.engine.logging.metrics import Monitor
@@ -80,6 +81,7 @@ def train(experiment: Experiment, device: torch.device, options: RunOptions | No
     or gradient is not finite, KeyboardInterrupt after SIGTERM or Ctrl-C once a checkpoint is written.
     """
     config, task = experiment.config, find(experiment.config.task)
+    families_to_test(experiment)  # a name that no test knows is told now
     task.check(experiment)
     if config.test.every:
         task.check_test(experiment)

@@ -241,6 +241,13 @@ def test_an_unknown_augmentation_is_told_before_the_start(experiment):
         TASK.check(load_experiment(experiment, ["data.auto_augment=nonsense-m9"]))
 
 
+def test_an_unknown_metric_is_told_before_training(experiment, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(pods_train, "--dir", experiment, "--device", "cpu", "test.metrics=bbox", f"output={tmp_path / 'new'}")
+    assert "bbox" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists() or not list((tmp_path / "new").glob("*.pth"))
+
+
 def test_a_step_dump_holds_the_class():
     target = ImageClass(3, 4, (2, 3), (5, 6))
     assert TASK.unpack_target(TASK.pack_target(target)) == target
