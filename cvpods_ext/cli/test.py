@@ -68,6 +68,7 @@ def _test(arguments: argparse.Namespace, experiment: Experiment) -> None:
     from cvpods_ext.engine.evaluate import evaluate, families_to_test, results_file
     from cvpods_ext.engine.infer import predictions_of, test_settings, weights_to_test
     from cvpods_ext.engine.prediction_pictures import draw_pictures
+    from cvpods_ext.engine.trained_classes import require_trained_classes
     from cvpods_ext.runtime.environment import device_name
     from cvpods_ext.runtime.log import setup_logging
     from cvpods_ext.runtime.outputs import check_output_file
@@ -79,6 +80,7 @@ def _test(arguments: argparse.Namespace, experiment: Experiment) -> None:
     find(experiment.config.task).check_test(experiment)
     predictions = predictions_of(experiment)
     weights = weights_to_test(experiment, arguments.weights)
+    require_trained_classes(experiment, weights)
     check_output_file("the file of the results", results_file(experiment))
     exports = _exports(arguments, predictions, (weights, results_file(experiment)))
     settings = test_settings(experiment, weights)

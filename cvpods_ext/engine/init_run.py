@@ -17,7 +17,7 @@ from cvpods_ext.engine.distributed.parallel import ParallelModel, compile_backbo
 from cvpods_ext.engine.earlier_run import put_back
 from cvpods_ext.engine.ema import WeightAverage
 from cvpods_ext.engine.optim import build_optimizer, select_trainable
-from cvpods_ext.engine.resume_changes import CONFIG, TRAINING_SHA256
+from cvpods_ext.engine.resume_changes import CLASSES, CONFIG, TRAINING_SHA256
 from cvpods_ext.engine.state import TrainingState
 from cvpods_ext.errors import TrainingError, WeightsError
 from cvpods_ext.modeling.frozen_norms import has_frozen_norms, measure_frozen_norms
@@ -27,7 +27,7 @@ from cvpods_ext.modeling.weights.reader import read
 from cvpods_ext.runtime import dist
 from cvpods_ext.runtime.environment import commit, versions
 from cvpods_ext.runtime.files import write_json
-from cvpods_ext.tasks.task import Task
+from cvpods_ext.tasks.task import Task, find
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +111,7 @@ def save_config(experiment: Experiment, training_set_sha256: str) -> None:
             "config_sha256": fingerprint(config),
             "sources_sha256": sources_sha256(experiment.folder),
             TRAINING_SHA256: training_set_sha256,
+            CLASSES: list(find(config.task).class_keys(experiment)),
             "changes": {key: list(pair) for key, pair in differences.items()},
             "overrides": list(experiment.overrides),
             "smoke": experiment.smoke,

@@ -20,6 +20,7 @@ from cvpods_ext.data import loader, photos
 from cvpods_ext.data.dataset import BrokenImage
 from cvpods_ext.data.photos import Photos, Picture, to_pixels
 from cvpods_ext.engine.infer import load_weights, predict, weights_to_test
+from cvpods_ext.engine.trained_classes import require_trained_classes
 from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.structures import Batch
 from cvpods_ext.tasks.image_result import ImageResult
@@ -123,6 +124,8 @@ def load(
 def model_of(experiment: Experiment, weights: Path | None, device: torch.device) -> Model:
     """A model of a loaded experiment; without `weights` its values are random, which a warning says."""
     find(experiment.config.task).describe(experiment)  # what it needs of the data is told before anything is built
+    if weights is not None:
+        require_trained_classes(experiment, weights)
     network = experiment.build_model()
     if weights is None:
         logger.warning("%s: no weights are loaded, so what it predicts means nothing", experiment.name)

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
 TRAINING_SHA256 = "training_set_sha256"
+CLASSES = "classes"
 _TRAINING_SET = "data.train"
 
 
@@ -44,13 +45,20 @@ def warn_of_changes(experiment: Experiment, training_set_sha256: str) -> None:
 
 def _other_content(experiment: Experiment, training_set: Any) -> DataError:
     sets = training_set if isinstance(training_set, list) else [training_set]
-    names = [one["annotations"] if isinstance(one, dict) and "annotations" in one else str(one) for one in sets]
+    names = [_name(one) for one in sets]
     return DataError(
         f"{' or '.join(names)} has another content than when the run in {experiment.output} began, so that this would "
-        "be a run of neither. Put the file back as it was to go on with --resume. To go on with the new content, save "
+        "be a run of neither. Put it back as it was to go on with --resume. To go on with the new content, save "
         f"it under another name and add {_TRAINING_SET}=...; to start anew from the weights so far, leave --resume out "
         "and add output=... and model.init=FILE"
     )
+
+
+def _name(training_set: Any) -> str:
+    """The annotation file of one's own data, else the image folder; the name of a known data set."""
+    if not isinstance(training_set, dict):
+        return str(training_set)
+    return str(training_set.get("annotations") or training_set.get("images") or training_set)
 
 
 def _decides_training(key: str) -> bool:

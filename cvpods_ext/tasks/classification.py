@@ -81,6 +81,10 @@ class Classification(Task):
         data = classification_config(experiment).data
         return classification.load(data, data.train, experiment.folder).sha256()
 
+    def class_keys(self, experiment: Experiment) -> list[str]:
+        """Names of folders, or numbers."""
+        return [each.key for each in classification.classes(classification_config(experiment).data, experiment.folder)]
+
     def test_set(self, experiment: Experiment) -> str:
         """The name of a known data set, that of the folder or list of one's own."""
         data = classification_config(experiment).data

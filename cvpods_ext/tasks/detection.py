@@ -104,6 +104,10 @@ class Detection(Task):
         """Of the annotation files; of a known content it is remembered, so that nothing is read."""
         return load(experiment.config.data.train, experiment.folder).sha256
 
+    def class_keys(self, experiment: Experiment) -> list[str]:
+        """Ids and names."""
+        return [f"{one.id} {one.name}" for one in categories(experiment.config.data.train, experiment.folder)]
+
     def test_set(self, experiment: Experiment) -> str:
         """The name of a known data set, the stem of the annotation file of one's own."""
         return resolve(experiment.config.data.test, experiment.folder).name

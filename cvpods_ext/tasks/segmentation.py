@@ -78,6 +78,10 @@ class Segmentation(Task):
         """Of all label maps and the class names; every map is read."""
         return segmentation.sha256_of_labels(load_checked(experiment, segmentation_config(experiment).data.train))
 
+    def class_keys(self, experiment: Experiment) -> list[str]:
+        """Names."""
+        return [each.name for each in segmentation.classes(segmentation_config(experiment).data, experiment.folder)]
+
     def test_set(self, experiment: Experiment) -> str:
         """The name of a known data set, that of the image folder of one's own."""
         test = segmentation_config(experiment).data.test

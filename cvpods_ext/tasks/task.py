@@ -149,6 +149,10 @@ class Task(ABC):
         """Digest of the annotations that a run is trained on; "" where a task has none, which is not compared."""
         return ""
 
+    def class_keys(self, experiment: Experiment) -> Sequence[str]:
+        """What tells the classes of the training set apart, in label order; () where a task has none to compare."""
+        return ()
+
     @abstractmethod
     def test_set(self, experiment: Experiment) -> str:
         """Name of the test set, under which predictions and results are kept."""

@@ -13,14 +13,19 @@ import numpy as np
 
 from cvpods_ext.evaluation.intervals import PERCENT, interval
 from cvpods_ext.evaluation.metric_table import Family, Metric, MetricTable
+from cvpods_ext.runtime.words import counted
 
 GROUPS = ("many", "medium", "few")  # by training images, Liu et al., https://arxiv.org/abs/1904.05160
 FAMILY = "classification"
 
 
 def _groups_remark(settings: Mapping[str, Any]) -> str:
-    """What the groups are made by, and their limits."""
-    return f"groups: {settings['frequency_by']}" if "frequency_by" in settings else ""
+    """What the groups are made by, their limits, and how many classes no mean has."""
+    if "frequency_by" not in settings:
+        return ""
+    untested = settings.get("classes_without_test_images")
+    left_out = f"; {counted(untested, 'class', 'classes')} without a test image left out" if untested else ""
+    return f"groups: {settings['frequency_by']}{left_out}"
 
 
 METRICS = MetricTable(
