@@ -15,6 +15,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
         ("README.md", "demo", "demo/table.md"),
         ("docs/zoo.md", "zoo", "zoo/table.md"),
         ("docs/classification.md", "classification_mini", "classification_mini/table.md"),
+        ("docs/segmentation.md", "segmentation_mini", "segmentation_mini/table.md"),
         ("docs/eva02.md", "mini", "eva02_mini/table.md"),
         ("docs/eva02.md", "speed", "eva02_speed.md"),
     ],
