@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cvpods_ext.errors import WeightsError
-from cvpods_ext.modeling.weights import eva02
+from cvpods_ext.modeling.weights import eva02, mmdet
 
 State = dict[str, Tensor]
 
@@ -148,12 +148,18 @@ def from_mmpretrain(state: Mapping[str, Tensor]) -> State:
     return from_eva(eva02.from_mmpretrain(state))
 
 
+def from_mmdet(state: Mapping[str, Tensor]) -> State:
+    """Give the layers of a two-stage detector of mmdetection our names."""
+    return mmdet.from_mmdet(state, resnet_name)
+
+
 # ---- which program wrote it -----------------------------------------------------------------------------------------
 
 _RGB = "images are RGB, normalised with mean (123.675, 116.28, 103.53) and std (58.395, 57.12, 57.375)"
 _TRANSLATORS: Mapping[str, Callable[[Mapping[str, Tensor]], State]] = {
     "caffe2": from_caffe2,
     "resnet": from_resnet,
+    "mmdet": from_mmdet,
     "eva02": from_eva,
     "mmpretrain": from_mmpretrain,
     "vit": dict,
@@ -162,6 +168,7 @@ _TRANSLATORS: Mapping[str, Callable[[Mapping[str, Tensor]], State]] = {
 EXPECTATIONS: Mapping[str, str] = {
     "caffe2": "images are BGR, 0 to 255, std 1, and bottlenecks stride in their 1x1 convolution",
     "resnet": f"{_RGB}, and bottlenecks stride in their 3x3 convolution",
+    "mmdet": mmdet.EXPECTATION,
     "eva02": "images are RGB, normalised as in CLIP by classifiers, and as in ImageNet by detectors and segmentation",
     "mmpretrain": (
         "images are RGB, normalised as in CLIP, and layers are normalised with eps 1e-5, where this model has the 1e-6 "
@@ -173,12 +180,14 @@ EXPECTATIONS: Mapping[str, str] = {
 
 
 def family(names: Iterable[str]) -> str:
-    """ "caffe2", "resnet" (torchvision, timm), "eva02", "mmpretrain" (its EVA-02), "vit" or "detectron2" (all else)."""
+    """A key of `EXPECTATIONS`; "detectron2" is all else."""
     names = set(names)
     if any(re.fullmatch(r"(res\d_\d+_branch\w+|conv1|conv_rpn\w*|fc6)_w", name) for name in names):
         return "caffe2"
     if "layer1.0.conv1.weight" in names:
         return "resnet"
+    if mmdet.is_mmdet(names):
+        return "mmdet"
     if "backbone.patch_embed.projection.weight" in names and "backbone.layers.0.mlp.w12.weight" in names:
         return "mmpretrain"
     if "patch_embed.proj.weight" in names and any(name.startswith("blocks.0.attn.") for name in names):
