@@ -20,12 +20,7 @@ METHODS = ("plain", "rfs.weighted", "logit_adjustment", "seesaw")
 
 def prepare(datasets: Path) -> None:
     """Draw the photos, and write their masks as label maps."""
-    mini_runs.mini_folder()
-    for split in ("train", "val"):
-        out = datasets / "label_maps" / split
-        if not (out / "classes.txt").is_file():
-            json, images = datasets / "lvis" / f"lvis_box_{split}.json", datasets / "coco"
-            mini_runs.command("data", "label-maps", str(json), "--images", str(images), "--out", str(out))
+    mini_runs.command("data", "synth", str(datasets), "--label-maps")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cvpods_ext.cli.common import output_console
 from cvpods_ext.cli.data_sets import DATASET_HELP, dataset_of
+
+if TYPE_CHECKING:
+    from cvpods_ext.data.synthetic.write import SyntheticFiles
 
 
 def add_label_maps(commands: argparse._SubParsersAction) -> None:
@@ -55,6 +59,7 @@ def add_synth(commands: argparse._SubParsersAction) -> None:
         ("--workers", int, "processes that draw"),
     ):
         synth.add_argument(flag, type=kind, default=argparse.SUPPRESS, help=text)
+    synth.add_argument("--label-maps", action="store_true", help="also write the masks as label maps (PNG)")
     synth.set_defaults(run=_synth)
 
 
@@ -91,12 +96,30 @@ def _synth(arguments: argparse.Namespace) -> None:
     from cvpods_ext.runtime.outputs import check_output_folder
 
     check_output_folder("FOLDER", arguments.root)
-    options = {name: value for name, value in vars(arguments).items() if name not in ("command", "root", "run")}
-    files = write.generate(arguments.root, **options)
+    own = ("command", "root", "run", "label_maps")
+    files = write.generate(
+        arguments.root, **{name: value for name, value in vars(arguments).items() if name not in own}
+    )
     out = output_console()
+    if arguments.label_maps:
+        _write_label_maps_of(files)
     for path in (files.train, files.val, files.num_shots):
         out.print(f"wrote {path}", markup=False)
     out.print(
         f"try it: PODS_DATASETS={files.root} pods_data doctor {files.train} --images {files.root / 'coco'}",
         markup=False,
     )
+
+
+def _write_label_maps_of(files: SyntheticFiles) -> None:
+    """label_maps/{train,val} below the root, where the small segmentation experiments look for them."""
+    from cvpods_ext.config.schema import DatasetFiles
+    from cvpods_ext.data import catalog
+    from cvpods_ext.data.annotations.annotations import load
+    from cvpods_ext.data.label_maps_of_masks import write_label_maps
+
+    root = Path(os.path.realpath(files.root))
+    for split, json in (("train", files.train), ("val", files.val)):
+        given = DatasetFiles(annotations=os.path.realpath(json), images=str(root / "coco"))
+        maps = write_label_maps(load(catalog.resolve(given, ".")), root / "label_maps" / split)
+        output_console().print(f"wrote {maps.annotations}", markup=False)

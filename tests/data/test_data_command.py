@@ -134,6 +134,17 @@ def test_mistakes_are_answered_on_one_line_with_status_2(run):
     assert "Traceback" not in err
 
 
+def test_synth_writes_label_maps_of_both_splits(run, tmp_path):
+    sizes = ("--images-train", 12, "--images-val", 5, "--num-classes", 4)
+    status, out, _ = run("synth", tmp_path / "box", *sizes, "--label-maps")
+    assert status == 0
+    assert "label_maps" in out
+    for split, count in (("train", 12), ("val", 5)):
+        folder = tmp_path / "box" / "label_maps" / split
+        assert len(list(folder.rglob("*.png"))) == count
+        assert len((folder / "classes.txt").read_text().split("\n")) >= 5
+
+
 def test_synth_makes_the_tail_that_is_asked_for(run, tmp_path):
     sizes = ("--images-train", 24, "--images-val", 12, "--num-classes", 4)
     assert run("synth", tmp_path / "flat", *sizes, "--spread", 0, "--val-flatness", 1, "--min-images", 5)[0] == 0

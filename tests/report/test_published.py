@@ -2,6 +2,7 @@
 
 import json
 
+import published_classes
 import published_figures
 import pytest
 from shared import shared
@@ -144,3 +145,15 @@ def test_a_folder_finds_the_row_that_its_source_calls_otherwise():
 
 def test_nothing_is_invented_for_the_folder_that_nobody_published():
     assert published.find("mask_rcnn.res50.fpn.lvisv1.multiscale.rfs.cos_norm.disalign.1x", "lvis_v1_val") is None
+
+
+def test_the_page_of_published_classes_is_up_to_date():
+    assert published_classes.PAGE.read_text() == published_classes.page(), "run python benchmarks/published_classes.py"
+
+
+def test_published_ious_of_classes_have_the_published_mean():
+    names, iou = published_classes.read()
+    assert len(names) == 150
+    for experiment, values in iou.items():
+        record = published.find(experiment, "ade20k_val")
+        assert record.metrics["sem_seg"]["mIoU"] == pytest.approx(values.mean(), abs=0.01)
