@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=tuple(FOLDERS), default=tuple(FOLDERS), metavar="SIZE")
     parser.add_argument("--work", nargs="+", choices=(*WORK, "head"), default=("train", "window", "head"))
-    parser.add_argument("--images", type=int, default=1, help="crops of a training step (default: 1)")
+    parser.add_argument("--images", type=int, default=2, help="crops of a training step (default: 2)")
     parser.add_argument("--repeat", type=int, default=2, help="repetitions (default: 2)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")

@@ -52,6 +52,11 @@ class BatchNorm2d(nn.BatchNorm2d):
         """(B, C, H, W) -> (B, C, H, W)."""
         if self.training and not self.weight.requires_grad:
             return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        if self.training and input.numel() == input.shape[1]:
+            raise ConfigError(
+                "a batch norm sees one value a channel, whose variance is no number: train with "
+                "schedule.images_per_device=2 or more, or on several processes where the norm spans them"
+            )
         return super().forward(input)
 
 

@@ -2,11 +2,13 @@
 
 import socket
 
+import pytest
 import torch
 import torch.distributed as torch_dist
 import torch.multiprocessing as multiprocessing
 from torch import nn
 
+from cvpods_ext.errors import ConfigError
 from cvpods_ext.modeling.segmentation.layers import SyncBatchNorm2d
 
 
@@ -72,3 +74,9 @@ def test_one_process_is_plain_batch_norm():
     plain.load_state_dict(norm.state_dict())
     assert torch.equal(norm(images()), plain(images()))
     assert torch.equal(norm.running_var, plain.running_var)
+
+
+def test_one_value_a_channel_is_refused_with_what_to_do():
+    with pytest.raises(ConfigError, match="images_per_device=2"):
+        SyncBatchNorm2d(3).train()(torch.randn(1, 3, 1, 1))
+    assert SyncBatchNorm2d(3).eval()(torch.randn(1, 3, 1, 1)).shape == (1, 3, 1, 1)
