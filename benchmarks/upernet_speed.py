@@ -125,7 +125,7 @@ def row(given: argparse.Namespace, size: str, work: str) -> list[dict]:
         optimizer.step()
         optimizer.zero_grad()
 
-    seconds, cpu = least([step], given)[0]
+    seconds, cpu = least([step], given, warm=work != "scales")[0]
     return [described(given, f"EVA-02-{size}", WORK[work], seconds / count, cpu / count)]
 
 
@@ -155,10 +155,12 @@ def head_row(given: argparse.Namespace, size: str) -> list[dict]:
     ]
 
 
-def least(steps: list[Callable[[], None]], given: argparse.Namespace) -> list[tuple[float, float]]:
-    """Wall and processor seconds of every step, which take turns, one turn before is not counted."""
+def least(
+    steps: list[Callable[[], None]], given: argparse.Namespace, *, warm: bool = True
+) -> list[tuple[float, float]]:
+    """Wall and processor seconds of every step, which take turns; with `warm` one turn before is not counted."""
     spent: list[list[tuple[float, float]]] = [[] for _ in steps]
-    for turn in range(given.repeat + 1):
+    for turn in range(int(not warm), given.repeat + 1):
         for step, times in zip(steps, spent, strict=True):
             wall, cpu = time.perf_counter(), time.process_time()
             step()
