@@ -26,5 +26,5 @@ def interval_tables(
     """Intervals, differences to the label `reference` ("" is the first), and the classes behind them."""
     drawn = [(one.label, resample(one.runs, family, data.groups, resamples)) for one in track(compared, "resampling")]
     groups = [GROUPS[group].removesuffix(" classes") for group in data.groups.tolist()]
-    metrics = METRICS.family(family).names
+    metrics = METRICS.family(family).columns[0]
     return tables_of(title, drawn, metrics, reference, METHOD.format(resamples), (data.names, groups, WORDS))
