@@ -95,7 +95,7 @@ def test_seeds_are_one_row_and_intervals_surround_their_mean(opened):
     entries, data, found = opened
     assert [(entry.experiment, entry.seeds) for entry in entries] == [("good", [0, 1]), ("poor", [0, 1])]
     table = interval_tables("t", found, "sem_seg", data, resamples=100)[0]
-    assert table.header[1:4] == ("mIoU", "mAcc", "aAcc")
+    assert table.header[1:4] == ("mIoU", "mIoUr", "mIoUc")
     for entry, row in zip(entries, table.rows, strict=True):
         for name, cell in zip(table.header[1:], row[1:], strict=True):
             measured = [run.metrics["sem_seg"][name] for run in entry.runs]
