@@ -20,7 +20,12 @@ from cvpods_ext.report import published
 
 PLAYGROUND = Path(__file__).resolve().parents[1] / "playground"
 DETECTION = ("coco", "lvis0.5", "lvis1.0", "mini", "o365")  # other tasks have protocols of their own
-FOLDERS = sorted(path.parent for name in DETECTION for path in (PLAYGROUND / name).glob("*/config.py"))
+FOLDERS = sorted(
+    path.parent
+    for name in DETECTION
+    for path in (PLAYGROUND / name).glob("*/config.py")
+    if not path.parent.name.startswith(("resnet.", "upernet."))
+)
 SOFT_NMS_ON_COCO = (
     "coco/cascade_mask_rcnn.eva02_B.sfp.coco.lsj1536.60k",
     "coco/cascade_mask_rcnn.eva02_L.sfp.coco.lsj1536.60k",
