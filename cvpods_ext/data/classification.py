@@ -213,6 +213,7 @@ def _read_list(path: Path, may_leave: bool) -> tuple[list[str], list[int]]:
         raise DataError(f"the list of files and labels {path} cannot be read ({error})") from None
     files: list[str] = []
     labels: list[int] = []
+    label_of: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -226,6 +227,11 @@ def _read_list(path: Path, may_leave: bool) -> tuple[list[str], list[int]]:
             )
         files.append(file.strip())
         labels.append(int(label))
+        if label_of.setdefault(files[-1], labels[-1]) != labels[-1]:
+            raise DataError(
+                f"{path}, line {number}: {file[:80]!r} has the label {label}, and {label_of[files[-1]]} on a line "
+                "before; an image is of one class, so correct one of the lines"
+            )
     if not files:
         raise DataError(f"{path} names no file; write one 'path label' a line")
     return files, labels

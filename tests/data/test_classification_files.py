@@ -210,3 +210,14 @@ def test_digests_change_with_labels_names_and_files(root):
     (root / "ant" / "other.jpg").rename(root / "bee" / "other.jpg")
     third = classification.load(data, data.train, root).sha256()
     assert len({first, second, third}) == 3
+
+
+def test_a_file_of_two_classes_is_refused_and_one_named_twice_is_not(root, tmp_path):
+    listed = tmp_path / "list.txt"
+    files = ImageFiles(images=str(root), annotations=str(listed))
+    data = ClassificationData(train=files, test=files)
+    listed.write_text("ant/photo_000.jpg 0\nbee/photo_000.jpg 1\nant/photo_000.jpg 0\n")
+    assert classification.load(data, files, tmp_path).labels.tolist() == [0, 1, 0]
+    listed.write_text("ant/photo_000.jpg 0\nbee/photo_000.jpg 1\nant/photo_000.jpg 1\n")
+    with pytest.raises(DataError, match=r"line 3: 'ant/photo_000.jpg' has the label 1, and 0 on a line before"):
+        classification.load(data, files, tmp_path)
