@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cvpods_ext.cli.common import add_run_flags, guarded, parser, show_notes
-from cvpods_ext.errors import ConfigError
+from cvpods_ext.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from cvpods_ext.config.experiment import Experiment
@@ -42,7 +42,12 @@ def main() -> None:
         metavar="PATH",
         help="evaluate these instead of testing: a results json or a folder of shards, whoever made it",
     )
-    flags.add_argument("--export", type=Path, metavar="FILE", help="write the predictions as a results json")
+    flags.add_argument(
+        "--export",
+        type=Path,
+        metavar="FILE",
+        help="write the predictions: a results .json, of classification a .csv, of segmentation a .zip",
+    )
     flags.add_argument(
         "--export-dataset", type=Path, metavar="FILE", help="write them as a COCO data set with scores (FiftyOne)"
     )
@@ -95,13 +100,15 @@ def _test(arguments: argparse.Namespace, experiment: Experiment) -> None:
         if not is_first:
             return
         setup_logging(experiment.output)
-        _write(exports)  # before anything that may fail
+        failed = _write(exports)
         devices = device_name(processes.device, processes.per_machine * processes.machines)
         results, path = evaluate(experiment, weights, settings, devices, time.monotonic() - started)
         pictures = draw_pictures(experiment, predictions)
     _show(results, path)
     print(f"pictures: {pictures}" if pictures else "pictures: none")
     print(f"next:     pods_compare {os.path.relpath(experiment.folder.parent)}")
+    if failed:
+        raise failed
 
 
 def _work(device: Any, folder: str, overrides: list[str], smoke: bool, weights: str, settings: dict[str, Any]) -> None:
@@ -127,9 +134,11 @@ def _evaluate_imported(arguments: argparse.Namespace, experiment: Experiment) ->
     setup_logging(experiment.output)
     with lock_of_test(folder):
         results, path = evaluate_imported(experiment, arguments.detections, predictions)
-        _write(exports)
+        failed = _write(exports)
     _show(results, path)
     print(f"next:     pods_compare {os.path.relpath(experiment.folder)}")
+    if failed:
+        raise failed
 
 
 def _exports(
@@ -144,10 +153,16 @@ def _exports(
 
     folder = predictions.experiment.folder
     used = [*used, *(folder / name for name in _texts(flatten(predictions.experiment.config)))]
-    check_output_file("--export", arguments.export, reads=used)
-    check_output_file("--export-dataset", arguments.export_dataset, reads=(arguments.export, *used))
-    wanted = (("results", arguments.export), ("dataset", arguments.export_dataset))
-    return [(file, predictions.export(kind)) for kind, file in wanted if file]
+    exports = []
+    for flag, kind, file in (
+        ("--export", "results", arguments.export),
+        ("--export-dataset", "dataset", arguments.export_dataset),
+    ):
+        if file:
+            exports.append((file, predictions.export(kind)))
+            check_output_file(flag, file, (exports[-1][1].ending,), used)
+            used = (*used, file)
+    return exports
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -162,9 +177,15 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def _write(exports: list[tuple[Path, Export]]) -> None:
+def _write(exports: list[tuple[Path, Export]]) -> UserError | None:
+    """Write all that can be written; returns the first error, which must not keep results.json away."""
+    failed = None
     for file, export in exports:
-        print(f"{file}: {export(file):,} predictions")
+        try:
+            print(f"{file}: {export.write(file):,} predictions")
+        except UserError as error:
+            failed = failed or error
+    return failed
 
 
 def _show(results: Results, path: Path) -> None:

@@ -18,8 +18,9 @@ class ImageFiles(DatasetFiles):
 
     `annotations` is such a list, one "path label" a line, paths below `images`, labels from 0; "" is one folder per
     class. `classes` is a text file with a class a line in label order: its folder, or a tab and a name behind it; ""
-    takes the training folders in the order of their names, or the numbers of the training list. Relative paths start
-    at the data root.
+    takes the training folders in the order of their names, or the numbers of the training list. A test list with
+    classes of its own is matched with the training set by these names, not by number. Relative paths start at the data
+    root.
     """
 
     annotations: str = ""

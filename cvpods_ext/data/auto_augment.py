@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +11,17 @@ from timm.data import auto_augment as timm_augment
 
 from cvpods_ext.errors import ConfigError
 
+# Parts that timm's random augmentation reads: numbers behind their names, and a set of operations.
+_RAND = re.compile(r"rand(-((m|n|p|mstd|mmax|inc)\d+(\.\d+)?|t[a-z0-9]+))*")
+
 
 def augmentation(policy: str, side: int, fill: tuple[int, int, int]) -> Callable[[Image.Image], Image.Image]:
     """timm's augmentation of that name for images of `side` pixels; ConfigError if there is none."""
     settings = {"translate_const": int(side * 0.45), "img_mean": fill, "interpolation": Image.Resampling.BICUBIC}
     makers = {"rand": timm_augment.rand_augment_transform, "augmix": timm_augment.augment_and_mix_transform}
     try:
+        if policy.startswith("rand") and not _RAND.fullmatch(policy):  # timm passes over parts without a number
+            raise ValueError
         made = makers.get(policy.partition("-")[0], timm_augment.auto_augment_transform)(policy, settings)
     except (AssertionError, KeyError, ValueError) as error:
         raise ConfigError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,10 @@ class LabelledPhotos:
         """The image file."""
         return self.images / self.files[position]
 
+    def listed_again(self) -> int:
+        """How many entries name a file that an earlier one names."""
+        return len(self) - len({posixpath.normpath(file) for file in self.files})
+
     def counts(self) -> np.ndarray:
         """(number of classes,) int64 images of each class."""
         return np.bincount(self.labels, minlength=len(self.classes))
@@ -102,7 +107,9 @@ class LabelledPhotos:
 def load(data: ClassificationData, dataset: str | ImageFiles, start: Path | str) -> LabelledPhotos:
     """List a data set as seen from the experiment folder `start`, in the classes of `data.train`; opens no image.
 
-    DataError for missing folders and files, classes that the training set lacks, and lists that cannot be read.
+    Labels of a list whose classes are known, by `ImageFiles.classes` or the data set's name, are matched by the keys of
+    the classes, those of other lists are taken as positions. DataError for missing folders and files, classes that the
+    training set lacks, and lists that cannot be read.
     """
     found = classes(data, start)
     images, listed = _places(dataset, start)
@@ -111,6 +118,8 @@ def load(data: ClassificationData, dataset: str | ImageFiles, start: Path | str)
         files, labels = _by_folder(images, found, dataset)
     else:
         files, labels = _read_list(listed, _may_leave(dataset))
+        of_labels = _classes_of_list(dataset, start)
+        labels = _as_in_training(listed, labels, of_labels, found) if of_labels else labels
         _require_labels(listed, labels, len(found))
         if not (images / files[0]).exists():
             raise DataError(f"{listed}: its first file, {images / files[0]}, does not exist; {_remedy(dataset)}")
@@ -131,6 +140,32 @@ def classes(data: ClassificationData, start: Path | str) -> tuple[ImageLabel, ..
     if not folders:
         raise DataError(f"{images} holds no folders, and each is to be a class; {_remedy(train)}")
     return class_lists.of_folders(folders)
+
+
+def _classes_of_list(dataset: str | ImageFiles, start: Path | str) -> Sequence[ImageLabel]:
+    """The classes that the labels of a list count, empty where nothing says it."""
+    if isinstance(dataset, str):
+        return class_lists.imagenet() if known(dataset).imagenet else ()
+    return class_lists.read(rooted(start, dataset.classes)[0]) if dataset.classes else ()
+
+
+def _as_in_training(
+    path: Path, labels: Sequence[int], own: Sequence[ImageLabel], trained: Sequence[ImageLabel]
+) -> list[int]:
+    """Labels that count the classes `own`, as positions of the same keys in `trained`."""
+    _require_labels(path, labels, len(own))
+    own_keys, position = [each.key for each in own], {each.key: label for label, each in enumerate(trained)}
+    if own_keys == list(position):
+        return list(labels)
+    strange = sorted({own_keys[label] for label in labels} - position.keys())
+    if strange:
+        some = ", ".join(map(repr, strange[:EXAMPLES])) + (", ..." if len(strange) > EXAMPLES else "")
+        raise DataError(
+            f"{path} has images of {len(strange)} classes that the training set does not have: {some}; its "
+            f"{len(trained)} classes are {', '.join(each.key for each in trained[:EXAMPLES])}, .... Where these are "
+            "the same classes, name them alike: ImageFiles(classes=...) of the training and the test set"
+        )
+    return [position[own_keys[label]] for label in labels]
 
 
 def num_classes(data: ClassificationData, start: Path | str) -> int:
@@ -227,9 +262,10 @@ def _read_list(path: Path, may_leave: bool) -> tuple[list[str], list[int]]:
             )
         files.append(file.strip())
         labels.append(int(label))
-        if label_of.setdefault(files[-1], labels[-1]) != labels[-1]:
+        before = label_of.setdefault(posixpath.normpath(files[-1]), labels[-1])
+        if before != labels[-1]:
             raise DataError(
-                f"{path}, line {number}: {file[:80]!r} has the label {label}, and {label_of[files[-1]]} on a line "
+                f"{path}, line {number}: {file[:80]!r} has the label {label}, and {before} on a line "
                 "before; an image is of one class, so correct one of the lines"
             )
     if not files:
@@ -251,6 +287,6 @@ def _require_labels(path: Path, labels: Sequence[int], count: int) -> None:
     largest = max(labels)
     if largest >= count:
         raise DataError(
-            f"{path} has the label {largest}, but the training set has {count} classes, 0 to {count - 1}; give both "
-            "lists the same labels, or the classes file its missing lines"
+            f"{path} has the label {largest}, but there are {count} classes, 0 to {count - 1}; give both lists the "
+            "same labels, or the classes file its missing lines"
         )

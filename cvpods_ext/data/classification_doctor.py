@@ -55,6 +55,9 @@ def _examine(data: ClassificationData, dataset: str | ImageFiles, start: Path | 
         names = [each.name for each, count in zip(loaded.classes, counts, strict=True) if not count]
         remedy = "losses that weigh classes refuse them" if dataset == data.train else "no mean over classes has them"
         yield Finding("note", loaded.name, f"{len(names)} classes have no image here ({_some(names)})", remedy)
+    if again := loaded.listed_again():
+        text, remedy = f"{again:,} entries name a file that an earlier one names", "each counts as an image of its own"
+        yield Finding("note" if dataset == data.train else "problem", loaded.name, text, remedy)
     problems = _unreadable(loaded, decode)
     for text in problems[:EXAMPLES]:
         yield Finding("problem", loaded.name, text, "training replaces the image, a test stops at it")

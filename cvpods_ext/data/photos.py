@@ -17,11 +17,12 @@ from torch.utils.data import Dataset
 
 from cvpods_ext.data import images
 from cvpods_ext.data.dataset import BrokenImage, Sample
+from cvpods_ext.data.image_folders import IMAGE_SUFFIXES, files_below
 from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.runtime.files import what_is_at
 from cvpods_ext.structures import Target
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 Picture = str | os.PathLike | np.ndarray | Image.Image | Tensor
 Prepare = Callable[[Tensor, int], tuple[Tensor, Target]]
 """uint8 (3, H, W) in the channel order of the data, and an image id -> what a model is given in a test."""
@@ -30,8 +31,8 @@ Prepare = Callable[[Tensor, int], tuple[Tensor, Target]]
 def find(given: Sequence[str | os.PathLike]) -> list[Path]:
     """The image files that paths, folders and patterns with * name, each once.
 
-    Of a folder all images in it and below it are taken, in the order of their names. ConfigError for a name with
-    nothing behind it, before any image is opened.
+    Of a folder all images in it and below it are taken, in the order of their names, without hidden ones. ConfigError
+    for a name with nothing behind it, before any image is opened.
     """
     found: dict[Path, None] = {}
     for one in given:
@@ -41,7 +42,7 @@ def find(given: Sequence[str | os.PathLike]) -> list[Path]:
 
 def _named_by(path: Path) -> list[Path]:
     if path.is_dir():
-        below = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
+        below = [path / name for name in files_below(path, SUFFIXES)]
         if not below:
             raise ConfigError(f"{path} holds no image ({', '.join(SUFFIXES)})")
         return below

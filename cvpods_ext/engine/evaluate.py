@@ -11,6 +11,7 @@ from typing import Any
 from cvpods_ext.config import changes
 from cvpods_ext.config.experiment import Experiment, sources_sha256
 from cvpods_ext.config.override import fingerprint
+from cvpods_ext.engine.identity import IMAGE_SIZES
 from cvpods_ext.engine.infer import predictions_of
 from cvpods_ext.evaluation.results import Results
 from cvpods_ext.modeling.weights.reader import read
@@ -29,7 +30,8 @@ def evaluate(
     overridden one must not pass for the experiment's result.
     """
     config, task = experiment.config, find(experiment.config.task)
-    found = predictions_of(experiment).evaluate(families_to_test(experiment))
+    predictions = predictions_of(experiment)
+    found = predictions.evaluate(families_to_test(experiment))
     results = Results(
         experiment=experiment.name,
         task=config.task,
@@ -42,6 +44,7 @@ def evaluate(
             "config_sha256": fingerprint(config),
             "sources_sha256": sources_sha256(experiment.folder),
             "data_sha256": task.test_set_sha256(experiment),
+            **_recorded_with(predictions),
             "seed": config.seed,
             "weights": weights.name,
             "weights_sha256": settings["weights_sha256"],
@@ -57,6 +60,12 @@ def evaluate(
     path = results_file(experiment)
     results.write(path)
     return results, path
+
+
+def _recorded_with(predictions: Predictions) -> dict[str, Any]:
+    """What the predictions say of the image files that they were made of, {} for none."""
+    made_with = next(iter(predictions.settings()), {})
+    return {IMAGE_SIZES: made_with[IMAGE_SIZES]} if IMAGE_SIZES in made_with else {}
 
 
 def results_file(experiment: Experiment) -> Path:

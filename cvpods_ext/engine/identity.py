@@ -35,6 +35,7 @@ WITHOUT_EFFECT = (
 )
 # Parts of the package that can: not command line, report and evaluation.
 _NOT_READ = ("outputs", "results", "results.json", "datasets", "__pycache__")
+IMAGE_SIZES = "image_sizes_sha256"  # in this identity, and in results.json
 _STATS_AT_ONCE = 16
 _LARGEST_FILE = 1 << 20  # bytes; larger files beside net.py are taken for data or weights
 _CODE = ("config", "data", "engine", "modeling", "runtime", "structures", "tasks")
@@ -51,7 +52,7 @@ def identity(experiment: Experiment, model: nn.Module, weights_sha256: str) -> d
     found = {
         "weights_sha256": weights_sha256,
         "data_sha256": task.test_set_sha256(experiment),
-        "image_sizes_sha256": _sizes_sha256(task.test_files(experiment)),
+        IMAGE_SIZES: _sizes_sha256(task.test_files(experiment)),
         "sources_sha256": sources_sha256(experiment.folder),
         "files_sha256": _files_sha256(experiment),
         "modules_sha256": _modules_sha256(experiment.folder),

@@ -129,13 +129,19 @@ def _finishing_threads() -> int:
 
 
 def load_weights(model: nn.Module, weights: Path, ema: bool) -> None:
-    """A model under test must get every one of its weights, or their averages; anything less is a WeightsError."""
+    """A model under test must get every one of its weights, or their averages; anything less is a WeightsError.
+
+    With `ema`, a file of a run must hold an average; one that no run wrote, as released weights, is taken as it is.
+    """
     checkpoint = read(weights)
-    if ema and not checkpoint.ema:
-        raise WeightsError(
-            f"{weights} holds no running average (ema_state): train with schedule.ema_decay, or set test.ema=False"
-        )
-    report = load_into(model, checkpoint.ema if ema else checkpoint, source=str(weights))
+    averaged = ema and bool(checkpoint.ema)
+    if ema and not averaged:
+        if "iteration" in checkpoint.metadata:  # a run wrote it; a released file says nothing of a run
+            raise WeightsError(
+                f"{weights} holds no running average (ema_state): train with schedule.ema_decay, or set test.ema=False"
+            )
+        logger.info("%s holds one set of weights and no run: tested as they are", weights)
+    report = load_into(model, checkpoint.ema if averaged else checkpoint, source=str(weights))
     logger.info("%s", report.summary())
     # The memory of a loss (class counts seen, gradients) belongs to training; a test does without.
     losses = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, ClassificationLoss))

@@ -54,13 +54,15 @@ class Model:
         cannot be read, ConfigError for other pixels.
         """
         several = _listed(pictures)
-        found = list(self.stream([pictures] if several is None else several))
+        found = list(self.stream(pictures if several is None else several))
         return found[0] if several is None else found
 
-    def stream(self, pictures: Sequence[Picture], workers: int = 0) -> Iterator[ImageResult]:
-        """Results one by one in bounded memory; `workers` processes read files ahead. DataError as above."""
-        broken: list[BrokenImage] = []
-        found = self.readable(pictures, workers, broken)
+    def stream(self, pictures: Any, workers: int = 0) -> Iterator[ImageResult]:
+        """Results one by one in bounded memory; `workers` processes read files ahead. Pictures and errors as above."""
+        if workers < 0:
+            raise ConfigError(f"workers={workers}: give the number of processes that read files ahead, or 0")
+        several, broken = _listed(pictures), list[BrokenImage]()
+        found = self.readable([pictures] if several is None else several, workers, broken)
         while not broken and (one := next(found, None)):
             yield one[1]
         if broken:
@@ -118,7 +120,18 @@ def load(
     """
     loaded = load_experiment(playground.find(experiment), overrides)
     path = None if weights == UNTRAINED else weights_to_test(loaded, None if weights is None else str(weights))
-    return model_of(loaded, path, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    return model_of(loaded, path, _device(device))
+
+
+def _device(wanted: str | torch.device | None) -> torch.device:
+    """The device of that name, the first GPU or the CPU for None; ConfigError for one that cannot be used."""
+    try:
+        device = torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"device={str(wanted)!r} cannot be used ({reason}); give 'cpu', 'cuda' or 'cuda:1'") from None
+    return device
 
 
 def model_of(experiment: Experiment, weights: Path | None, device: torch.device) -> Model:

@@ -1,6 +1,6 @@
 """Training in one process of a run. Everything that decides a step is a function of the config and the iteration.
 
-    task.check(experiment)                               # everything cheap that could fail later
+    check(experiment)                                    # everything cheap that could fail later
     lock the output folder                               # until the end of the run
     checkpoint = newest sound one, if --resume           # else an earlier run makes way for the first checkpoint
     model, optimizer = build; load model.init or the checkpoint
@@ -53,7 +53,7 @@ from cvpods_ext.engine.resume_changes import warn_of_changes
 from cvpods_ext.engine.signals import StopSignal
 from cvpods_ext.engine.step import Step
 from cvpods_ext.engine.step_values import NonFiniteError
-from cvpods_ext.errors import TrainingError
+from cvpods_ext.errors import TrainingError, UserError
 from cvpods_ext.runtime import dist
 from cvpods_ext.runtime.hang import HangDetector
 from cvpods_ext.runtime.run_lock import RunLock
@@ -74,6 +74,19 @@ class _Run:
     tests: PeriodicTest
 
 
+def check(experiment: Experiment) -> None:
+    """Everything cheap that could fail later: ConfigError or DataError, a warning of what only a later test needs."""
+    families_to_test(experiment)  # a name that no test knows is told now
+    task = find(experiment.config.task)
+    task.check(experiment)
+    try:
+        task.check_test(experiment)
+    except UserError as error:
+        if experiment.config.test.every:
+            raise
+        logger.warning("what is trained now cannot be tested: %s", error)
+
+
 def train(experiment: Experiment, device: torch.device, options: RunOptions | None = None) -> None:
     """Train `experiment` to its end in this process, one of `dist.world_size()`.
 
@@ -81,10 +94,7 @@ def train(experiment: Experiment, device: torch.device, options: RunOptions | No
     or gradient is not finite, KeyboardInterrupt after SIGTERM or Ctrl-C once a checkpoint is written.
     """
     config, task = experiment.config, find(experiment.config.task)
-    families_to_test(experiment)  # a name that no test knows is told now
-    task.check(experiment)
-    if config.test.every:
-        task.check_test(experiment)
+    check(experiment)
     checkpoints = CheckpointFolder(experiment.output, config.keep_checkpoints, config.keep_every)
     tests = PeriodicTest(experiment, device, checkpoints)
     run = _Run(experiment, task, device, options or RunOptions(), checkpoints, tests)

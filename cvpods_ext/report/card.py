@@ -22,7 +22,7 @@ from cvpods_ext.runtime.files import write_text
 BEGIN = "<!-- results:begin (pods_report) -->"
 BEGIN_PREFIX = "<!-- results:begin"
 END = "<!-- results:end -->"
-_UNSEEN = ("data_sha256", "smoke")  # conditions that a reader of a card cannot use
+_UNSEEN = ("data_sha256", "image_sizes_sha256", "smoke")  # conditions that a reader of a card cannot use
 
 
 def render(folder: Path) -> str:

@@ -19,7 +19,7 @@ from cvpods_ext.runtime.words import counted
 from cvpods_ext.tasks.task import metric_table
 
 # Beside the conditions of the task: what a number depends on in every task.
-CONDITIONS = ("images", "data_sha256", "smoke")
+CONDITIONS = ("images", "data_sha256", "image_sizes_sha256", "smoke")
 # Config keys and settings that distinguish repetitions, not experiments.
 REPETITION_KEYS = ("seed", "output")
 OF_ONE_RUN = ("weights_sha256",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,5 +45,8 @@ def _check_folder(flag: str, path: StrPath, folder: Path) -> None:
         is_folder = False
     if not is_folder:
         raise ConfigError(f"{flag} {path}: {folder} {what_is_at(folder)}, not a folder to write into")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f"{flag} {path}: {folder} may not be written to; choose another place")
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # permissions say nothing of a file system that takes no files
+            pass
+    except OSError:
+        raise ConfigError(f"{flag} {path}: {folder} may not be written to; choose another place") from None

@@ -57,6 +57,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def csv_cell(text: str) -> str:
     """Text that a spreadsheet would take for a formula gets a quote in front, since names come from files of others.
 
-    A carriage return, which a reader may take for the end of a row, becomes a space.
+    A carriage return, which a reader may take for the end of a row, becomes a space, and a byte of a file name that is
+    no UTF-8, its escape.
     """
+    text = text.encode("utf-8", "backslashreplace").decode()
     return ("'" + text if text.startswith(_FORMULA) else text).replace("\r", " ")

@@ -83,7 +83,7 @@ class ClassificationPredictions(Predictions):
 
     def exports(self) -> Mapping[str, Export]:
         """A CSV with a line an image: its file, and the class with the highest score."""
-        return {"results": self._export_csv}
+        return {"results": Export(self._export_csv, ".csv")}
 
     def _export_csv(self, file: Path) -> int:
         found, classes = self._scores(), self._dataset.classes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,7 +19,7 @@ from cvpods_ext.data.catalog import categories, load, resolve
 from cvpods_ext.data.doctor import Finding
 from cvpods_ext.data.loader import InferenceBatches
 from cvpods_ext.data.num_shots import frequency_groups
-from cvpods_ext.errors import ConfigError, UserError
+from cvpods_ext.errors import ConfigError
 from cvpods_ext.evaluation.detection import METRICS
 from cvpods_ext.evaluation.detection.evaluate import check_families
 from cvpods_ext.evaluation.detection.protocol import needs_masks
@@ -36,8 +35,6 @@ from cvpods_ext.tasks.frequency_groups import GroupMeter
 from cvpods_ext.tasks.image_result import ReadPixels
 from cvpods_ext.tasks.task import Describe, Draw, Prepare, Task
 
-logger = logging.getLogger(__name__)
-
 
 class Detection(Task):
     """Targets are `structures.Targets`, predictions `structures.Detections`, on disk columnar shards."""
@@ -50,11 +47,6 @@ class Detection(Task):
         config = detection_config(experiment)
         check_families(config.test.metrics, config.test.evaluator)
         detection_loader.load_checked(config.data, config.data.train, experiment.folder, masks=False)
-        if not config.test.every:  # else `check_test` follows, and refuses
-            try:
-                self.check_test(experiment)
-            except UserError as error:
-                logger.warning("what is trained now cannot be tested: %s", error)
 
     def check_test(self, experiment: Experiment) -> None:
         """The test set is sound, has its images, as many classes as the training set, and what its metrics need."""

@@ -108,7 +108,8 @@ class DetectionPredictions(Predictions):
 
     def exports(self) -> Mapping[str, Export]:
         """The results json of COCO and LVIS, and a COCO data set with scores."""
-        return {"results": partial(coco_json.export_json, self.folder), "dataset": self._export_dataset}
+        results = Export(partial(coco_json.export_json, self.folder), ".json")
+        return {"results": results, "dataset": Export(self._export_dataset, ".json")}
 
     def _export_dataset(self, file: Path) -> int:
         """File names are relative to the image folder."""

@@ -96,7 +96,7 @@ class SegmentationPredictions(Predictions):
 
     def exports(self) -> Mapping[str, Export]:
         """A zip of the PNGs, as the server of ADE20K takes it."""
-        return {"results": self._export_zip}
+        return {"results": Export(self._export_zip, ".zip")}
 
     def _export_zip(self, file: Path) -> int:
         if file.suffix.lower() != ".zip":

@@ -36,8 +36,12 @@ Draw = Callable[["Tensor", Any], "np.ndarray"]
 """(3, H, W) uint8 image, and its target or prediction -> (h, w, 3) uint8 picture."""
 
 
-Export = Callable[[Path], int]
-"""Writes predictions to a file; returns their number."""
+@dataclass(frozen=True)
+class Export:
+    """`write` puts predictions into a file, whose name has this `ending`, and returns their number."""
+
+    write: Callable[[Path], int]
+    ending: str
 
 
 Prepare = Callable[["Tensor", int], "tuple[Tensor, Target]"]

@@ -59,5 +59,10 @@ def test_apart_from_black_pictures_it_is_timms_augmentation():
 def test_an_unknown_policy_is_refused():
     with pytest.raises(ConfigError, match="no policy of timm"):
         augmentation("rand-x9", 40, FILL)
+    for ignored_by_timm in ("rand-zz", "rand-m9-inc", "rand-", "rand-m9-mstd"):
+        with pytest.raises(ConfigError, match="no policy of timm"):
+            augmentation(ignored_by_timm, 40, FILL)
+    for sound in ("rand", "rand-m9-mstd0.5-inc1", "rand-n3-p0.7-tweights"):
+        augmentation(sound, 40, FILL)
     with pytest.raises(ConfigError, match="no policy of timm"):
         augmentation("nothing", 40, FILL)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from cvpods_ext.config.classification import ClassificationData, ClassificationTest, ImageFiles
-from cvpods_ext.data import class_lists, classification, classification_statistics
+from cvpods_ext.data import class_lists, classification, classification_doctor, classification_statistics
 from cvpods_ext.data.classification_source import source
 from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.structures.classification import UNKNOWN
@@ -221,3 +221,51 @@ def test_a_file_of_two_classes_is_refused_and_one_named_twice_is_not(root, tmp_p
     listed.write_text("ant/photo_000.jpg 0\nbee/photo_000.jpg 1\nant/photo_000.jpg 1\n")
     with pytest.raises(DataError, match=r"line 3: 'ant/photo_000.jpg' has the label 1, and 0 on a line before"):
         classification.load(data, files, tmp_path)
+
+
+def two_lists(root, tmp_path, own: str, trained: str = "ant\nbee\ncat\ndog\n"):
+    """A training list with classes in the order of `trained`, and a test list whose own are `own`."""
+    (tmp_path / "train.classes").write_text(trained)
+    (tmp_path / "test.classes").write_text(own)
+    (tmp_path / "train.txt").write_text("ant/photo_000.jpg 0\nbee/photo_000.jpg 1\n")
+    (tmp_path / "test.txt").write_text("ant/photo_001.jpg 1\nbee/photo_001.jpg 0\n")
+    train, test = (
+        ImageFiles(images=str(root), annotations=str(tmp_path / f"{split}.txt"), classes=classes)
+        for split, classes in (
+            ("train", str(tmp_path / "train.classes") if trained else ""),
+            ("test", str(tmp_path / "test.classes")),
+        )
+    )
+    return ClassificationData(train=train, test=test)
+
+
+def test_a_test_list_is_matched_by_the_names_of_its_own_classes(root, tmp_path):
+    data = two_lists(root, tmp_path, own="bee\nant\nelk\n")  # no image is an elk
+    assert classification.load(data, data.test, tmp_path).labels.tolist() == [0, 1]
+    assert classification.load(data, data.train, tmp_path).labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("own", "trained"), [("bee\nelk\n", "ant\nbee\n"), ("bee\nant\n", "")])
+def test_classes_of_a_test_list_that_the_training_set_lacks_are_named(root, tmp_path, own, trained):
+    data = two_lists(root, tmp_path, own, trained)
+    with pytest.raises(DataError, match=r"test.txt has images of . classes that the training set does not have: '"):
+        classification.load(data, data.test, tmp_path)
+    assert any("does not have" in one.text for one in classification_doctor.examine_experiment(data, tmp_path))
+
+
+def test_a_label_beyond_the_classes_of_its_own_list_is_refused(root, tmp_path):
+    data = two_lists(root, tmp_path, own="bee\n")
+    with pytest.raises(DataError, match="label 1, but there are 1 classes"):
+        classification.load(data, data.test, tmp_path)
+
+
+def test_names_of_one_file_are_one_file_however_they_are_written(root, tmp_path):
+    listed = tmp_path / "list.txt"
+    files = ImageFiles(images=str(root), annotations=str(listed))
+    data = ClassificationData(train=files, test=files)
+    listed.write_text("ant/photo_000.jpg 0\n./ant//photo_000.jpg 1\n")
+    with pytest.raises(DataError, match="has the label 1, and 0 on a line before"):
+        classification.load(data, files, tmp_path)
+    listed.write_text("ant/photo_000.jpg 0\n./ant/photo_000.jpg 0\nbee/photo_000.jpg 1\n")
+    assert classification.load(data, files, tmp_path).listed_again() == 1
+    assert any("1 entries name a file" in one.text for one in classification_doctor.examine_experiment(data, tmp_path))

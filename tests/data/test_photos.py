@@ -83,3 +83,9 @@ def test_samples_are_what_is_prepared_and_broken_pictures_are_reported(tmp_path)
     assert bad.image is None
     assert bad.broken[0].image_id == 2
     assert "does not exist" in bad.broken[0].reason
+
+
+def test_hidden_files_of_a_folder_are_left_out(tmp_path):
+    for name in ("a.png", ".b.png", "._a.png", ".cache/c.png", "below/d.png"):
+        saved(tmp_path / name)
+    assert [file.name for file in find([tmp_path])] == ["a.png", "d.png"]

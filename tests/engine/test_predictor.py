@@ -88,6 +88,8 @@ def test_a_folder_a_pattern_and_a_list_give_lists(trained):
     folder = next(iter(files.values())).parent
     assert len(model.predict(folder)) == len(files)
     assert len(model.predict(f"{folder}/*.jpg")) == len(files)
+    assert len(list(model.stream(str(folder)))) == len(files)
+    assert len(list(model.stream(folder / next(iter(files.values())).name))) == 1
     assert [type(one) for one in model.predict([folder / path.name for path in files.values()])] == [
         DetectionResult
     ] * len(files)
@@ -121,6 +123,17 @@ def test_results_come_one_by_one_and_a_broken_file_is_named(trained, tmp_path):
 def test_what_is_no_picture_is_told(trained, picture, message):
     with pytest.raises(ConfigError, match=message):
         trained[0].predict(picture)
+
+
+@pytest.mark.parametrize("device", ["abc", "cuda:99", "meta:x"])
+def test_a_device_that_cannot_be_used_is_told(trained, device):
+    with pytest.raises(ConfigError, match=f"device='{device}' cannot be used"):
+        cvpods_ext.load(trained[0].experiment.folder, device=device)
+
+
+def test_the_number_of_workers_is_not_negative(trained):
+    with pytest.raises(ConfigError, match="workers=-1: give the number"):
+        list(trained[0].stream(list(trained[1].values()), workers=-1))
 
 
 def test_weights_are_needed_unless_none_are_asked_for(trained, tmp_path, caplog):

@@ -101,7 +101,13 @@ def write_run(folder, seed=0, **provenance):
 
 
 @pytest.mark.parametrize(
-    "other", [{"sources_sha256": "b" * 64}, {"versions": {"cvpods_ext": "0.2.0"}}, {"data_sha256": "e" * 64}]
+    "other",
+    [
+        {"sources_sha256": "b" * 64},
+        {"versions": {"cvpods_ext": "0.2.0"}},
+        {"data_sha256": "e" * 64},
+        {"image_sizes_sha256": "f" * 64},
+    ],
 )
 def test_another_network_version_or_data_set_is_not_another_seed(other, tmp_path):
     write_run(tmp_path / "1", seed=0)

@@ -3,24 +3,35 @@
 import csv
 import dataclasses
 import json
+import os
+import shutil
 import sys
 
 import numpy as np
 import pytest
 import tiny_classes
 import torch
+from PIL import Image
 from torch import nn
 
 import cvpods_ext
+from cvpods_ext.cli import compare as pods_compare
+from cvpods_ext.cli import predict as pods_predict
 from cvpods_ext.cli import test as pods_test
 from cvpods_ext.cli import train as pods_train
-from cvpods_ext.config.classification import ClassificationData, ImageFiles
+from cvpods_ext.config.classification import ClassificationData, Classifier, ImageFiles
 from cvpods_ext.config.experiment import load_experiment
 from cvpods_ext.data import classification_doctor
-from cvpods_ext.errors import ConfigError
+from cvpods_ext.engine.train import check
+from cvpods_ext.errors import ConfigError, StorageError, WeightsError
 from cvpods_ext.evaluation.results import Results
+from cvpods_ext.modeling.classification.build import image_classifier
+from cvpods_ext.modeling.classification.losses import LogitAdjusted, WithoutBackground
+from cvpods_ext.modeling.losses.balanced_softmax import BalancedSoftmax
+from cvpods_ext.report.runs import group
 from cvpods_ext.structures.classification import ImageClass
 from cvpods_ext.tasks.classification import TASK
+from cvpods_ext.tasks.classification_predictions import ClassificationPredictions
 
 CONFIG = """
 from cvpods_ext.config import MultiStep, override
@@ -140,7 +151,7 @@ def test_pictures_of_training_and_test_are_drawn(experiment):
 
 
 def test_a_list_of_classes_can_be_exported(experiment, tmp_path):
-    assert predictions(experiment).export("results")(tmp_path / "out.csv") == 16
+    assert predictions(experiment).export("results").write(tmp_path / "out.csv") == 16
     with open(tmp_path / "out.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows[0]["file"] == "ant/photo_000.jpg"
@@ -152,7 +163,7 @@ def test_single_pictures_give_the_predictions_of_the_test(experiment, tmp_path):
     """To the last digit where the test looks at one picture at a time as well."""
     alone = ("test.images_per_batch=1", f"output={tmp_path}")
     run(pods_test, "--dir", experiment, "--device", "cpu", "--weights", experiment / "outputs/model_final.pth", *alone)
-    predictions(experiment, *alone).export("results")(tmp_path / "out.csv")
+    predictions(experiment, *alone).export("results").write(tmp_path / "out.csv")
     with open(tmp_path / "out.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     model = cvpods_ext.load(experiment, device="cpu")
@@ -271,3 +282,114 @@ def test_the_doctor_names_what_is_wrong(tmp_path):
     same = dataclasses.replace(data, test=ImageFiles(images=str(train), classes=""))
     same = dataclasses.replace(same, train=ImageFiles(images=str(train), names_may_leave=True))
     assert any("both sets" in f.subject for f in classification_doctor.examine_experiment(same, tmp_path))
+
+
+def retested(folder, *arguments):
+    run(pods_test, "--dir", folder, "--device", "cpu", "--weights", folder / "outputs/model_final.pth", *arguments)
+
+
+def test_a_picture_replaced_in_place_makes_results_of_other_conditions(experiment, tmp_path):
+    """Names and labels are the same, so that only the files can tell."""
+    copy = tmp_path / "eva02.tiny"
+    shutil.copytree(experiment, copy)
+    shutil.copytree(experiment.parent / "test", tmp_path / "test")
+    own = f"data.test=ImageFiles(images={str(tmp_path / 'test')!r})"
+    path = copy / "config.py"
+    path.write_text(path.read_text().replace(str(experiment.parent / "test"), str(tmp_path / "test")))
+    found = []
+    for _ in range(2):
+        retested(copy)
+        results = Results.read(copy / "results.json")
+        found.append(
+            (copy / "results.json", dataclasses.replace(results, provenance={**results.provenance, "seed": own}))
+        )
+        photo = tmp_path / "test" / "ant" / "photo_000.jpg"
+        Image.open(photo).resize((90, 70)).save(photo)
+    first, second = (results.provenance for _, results in found)
+    assert first["data_sha256"] == second["data_sha256"]
+    assert first["image_sizes_sha256"] != second["image_sizes_sha256"]
+    assert len(group(found)) == 2
+
+
+def test_files_whose_names_are_no_text_are_exported(experiment, tmp_path):
+    shutil.copytree(experiment.parent / "test", tmp_path / "test")
+    copy = tmp_path / "eva02.tiny"
+    shutil.copytree(experiment, copy)
+    path = copy / "config.py"
+    path.write_text(path.read_text().replace(str(experiment.parent / "test"), str(tmp_path / "test")))
+    strange = os.fsencode(tmp_path / "test" / "ant") + b"/caf\xe9.jpg"
+    shutil.copy(tmp_path / "test" / "ant" / "photo_000.jpg", os.fsdecode(strange))
+    retested(copy, "--export", tmp_path / "out.csv")
+    assert "ant/caf\\udce9.jpg" in (tmp_path / "out.csv").read_text(encoding="utf-8")
+    assert Results.read(copy / "results.json").settings["images"] == 17
+    run(pods_compare, copy, "--html", tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size > 1000
+    run(
+        pods_predict,
+        os.fsdecode(strange),
+        "--dir",
+        copy,
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "drawn",
+        "--json",
+        tmp_path / "found.json",
+        "--csv",
+        tmp_path / "found.csv",
+    )
+    assert json.loads((tmp_path / "found.json").read_text())[0]["file_name"] == os.fsdecode(strange)
+    assert "udce9" in (tmp_path / "found.csv").read_text(encoding="utf-8")
+
+
+def test_an_export_that_fails_keeps_no_results_away(experiment, tmp_path, monkeypatch, capsys):
+    copy = tmp_path / "eva02.tiny"
+    shutil.copytree(experiment, copy)
+    (copy / "results.json").unlink()
+
+    def full(*_):
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(ClassificationPredictions, "_export_csv", full)
+    with pytest.raises(SystemExit):
+        retested(copy, "--export", tmp_path / "out.csv")
+    assert "the disk is full" in capsys.readouterr().err
+    assert Results.read(copy / "results.json").settings["images"] == 16
+
+
+def test_released_weights_are_tested_as_they_are_where_an_average_is_asked_for(experiment, tmp_path):
+    released = tmp_path / "released.pth"
+    state = torch.load(experiment / "outputs" / "model_final.pth", weights_only=True)
+    torch.save({"model": state["ema_state"]}, released)
+    model = cvpods_ext.load(experiment, released, "cpu", ["test.ema=True"])
+    assert torch.equal(model.network.head.weight, state["ema_state"]["head.weight"])
+    own = tmp_path / "own.pth"
+    torch.save({"model": state["model"], "iteration": 40}, own)
+    with pytest.raises(WeightsError, match="holds no running average"):
+        cvpods_ext.load(experiment, own, "cpu", ["test.ema=True"])
+
+
+def test_a_loss_that_would_ignore_the_smoothing_of_the_config_is_refused():
+    config = Classifier(smoothing=0.1)
+    built = dict(backbone=nn.Flatten(), width=12, num_classes=4)
+    with pytest.raises(ConfigError, match=r"model.smoothing=0.1 has no effect on this WithoutBackground"):
+        image_classifier(config, **built, loss=WithoutBackground(BalancedSoftmax(torch.ones(4))))
+    with pytest.raises(ConfigError, match="which smooths labels by 0"):
+        image_classifier(config, **built, loss=LogitAdjusted(torch.zeros(4)))
+    assert image_classifier(config, **built, loss=LogitAdjusted(torch.zeros(4), 0.1)).loss.smoothing == 0.1
+
+
+def test_a_test_set_with_another_class_is_told_before_training(experiment, caplog):
+    (experiment.parent / "extra" / "elk").mkdir(parents=True)
+    text = (
+        (experiment / "config.py")
+        .read_text()
+        .replace(str(experiment.parent / "test"), str(experiment.parent / "extra"))
+    )
+    folder = experiment.parent / "another"
+    folder.mkdir()
+    (folder / "config.py").write_text(text)
+    (folder / "net.py").write_text(NET)
+    check(load_experiment(folder, ["test.every=0", "keep_best=''"]))
+    assert "what is trained now cannot be tested" in caplog.text
+    assert "no class of the training set: elk" in caplog.text

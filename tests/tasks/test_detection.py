@@ -8,7 +8,8 @@ from torch import nn
 
 from cvpods_ext.config import Config, DatasetFiles, DetectionConfig, override
 from cvpods_ext.config.experiment import Experiment
-from cvpods_ext.errors import ConfigError
+from cvpods_ext.engine.train import check
+from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.modeling.detection.mask_head import MaskHead
 from cvpods_ext.tasks.detection import TASK, has_mask_head
 
@@ -81,13 +82,16 @@ def test_the_config_of_another_task_is_refused(tmp_path):
 
 def test_a_test_set_that_cannot_be_tested_is_told_before_training(experiment, tmp_path, caplog):
     sound = experiment(SQUARE, SQUARE)
-    TASK.check(sound)
+    check(sound)
     assert "cannot be tested" not in caplog.text
     path = write_json(tmp_path / "val.json", [image(1)], [], [{"id": 3, "name": "another"}])
     val = DatasetFiles(annotations=str(path), images=str(tmp_path))
-    TASK.check(Experiment(tmp_path, override(sound.config, data=dict(test=val))))
+    other = Experiment(tmp_path, override(sound.config, data=dict(test=val)))
+    check(other)
     assert "what is trained now cannot be tested" in caplog.text
     assert "id 3 is 'class 3' in training and 'another' here" in caplog.text
+    with pytest.raises(DataError, match="id 3 is 'class 3'"):  # a test during training would end it
+        check(Experiment(tmp_path, override(other.config, test=dict(every=5))))
 
 
 def test_what_a_run_is_trained_on_has_a_digest_of_its_content(experiment):

@@ -233,7 +233,7 @@ def test_shares_of_all_processes_hold_every_image_once(experiment):
 
 def test_a_zip_for_the_server_can_be_evaluated_again(experiment, tmp_path):
     maps = predictions(experiment)
-    assert maps.export("results")(tmp_path / "out.zip") == 7
+    assert maps.export("results").write(tmp_path / "out.zip") == 7
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         archive.extractall(tmp_path / "theirs")
     loaded = load_experiment(experiment)
@@ -241,7 +241,7 @@ def test_a_zip_for_the_server_can_be_evaluated_again(experiment, tmp_path):
     families = imported.import_from(tmp_path / "theirs").families
     assert imported.evaluate(families).metrics == maps.evaluate(families).metrics
     with pytest.raises(ConfigError, match=r"ends in \.zip"):
-        maps.export("results")(tmp_path / "out.json")
+        maps.export("results").write(tmp_path / "out.json")
 
 
 def test_data_sets_of_other_classes_are_refused(experiment, tmp_path):

@@ -39,6 +39,9 @@ def evaluate(
     }
     if untested := int((totals[0] == 0).sum()):
         settings["classes_without_test_images"] = untested
+    if again := dataset.listed_again():
+        settings["images_listed_again"] = again
+        logger.warning("%d entries of %s name a file again, and each counts as an image", again, dataset.name)
     if missing := len(dataset) - len(truth):
         settings["images_without_predictions"] = missing
         logger.warning("%d of %d images of %s are not predicted and left out", missing, len(dataset), dataset.name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import nn
 
 from cvpods_ext.config.classification import ClassificationConfig, Classifier
+from cvpods_ext.errors import ConfigError
 from cvpods_ext.modeling.backbones.eva02 import Size, size_of
 from cvpods_ext.modeling.classification.backbone import eva02_features
 from cvpods_ext.modeling.classification.classifier import ImageClassifier
@@ -56,12 +57,21 @@ def image_classifier(
     loss: ImageLoss | None = None,
     fc_norm: nn.Module | None = None,
 ) -> ImageClassifier:
-    """Any backbone that gives (B, `width`) features, with a linear head and cross entropy unless others are given."""
+    """Any backbone that gives (B, `width`) features, with a linear head and cross entropy unless others are given.
+
+    ConfigError for a loss that smooths labels by another amount than `model.smoothing` says.
+    """
+    loss = loss or SmoothedCrossEntropy(model.smoothing)
+    if num_classes and loss.smoothing != model.smoothing:
+        raise ConfigError(
+            f"model.smoothing={model.smoothing} has no effect on this {type(loss).__name__}, which smooths labels by "
+            f"{loss.smoothing}: set model.smoothing={loss.smoothing}, or pass cfg.model.smoothing to a loss"
+        )
     return ImageClassifier(
         backbone=backbone,
         fc_norm=fc_norm or nn.Identity(),
         head=(head or LinearHead(width, num_classes)) if num_classes else None,
-        loss=loss or SmoothedCrossEntropy(model.smoothing),
+        loss=loss,
         pixel_statistics=(model.pixel_mean, model.pixel_std),
         mixing=Mixing(num_classes, mixup=model.mixup, cutmix=model.cutmix) if num_classes else None,
     )

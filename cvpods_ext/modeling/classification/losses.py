@@ -19,6 +19,7 @@ class ImageLoss(nn.Module):
     """Base: a scalar in training, and the reading of its logits as scores at test time."""
 
     takes_mixtures = True
+    smoothing = 0.0
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """(B, K), (B,) or (B, K) -> scalar."""
