@@ -125,7 +125,7 @@ def counted_work(model, side):
         if isinstance(module, nn.LayerNorm):
             module.register_forward_hook(lambda m, i, o: norms.append(o.numel()))
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model._features(torch.zeros(1, 3, side, side))
+        model.features(torch.zeros(1, 3, side, side))
     return counter.get_total_flops() // 2 + 5 * sum(norms)
 
 

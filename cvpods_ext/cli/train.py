@@ -56,6 +56,7 @@ def main() -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from cvpods_ext.config.experiment import load_experiment
     from cvpods_ext.config.run_options import RunOptions
+    from cvpods_ext.config.schema import smoke_batch
     from cvpods_ext.engine.distributed.launch import choose_processes, launch, was_restarted, world_size
     from cvpods_ext.engine.logging.writers import import_wandb
     from cvpods_ext.runtime.log import setup_logging
@@ -65,12 +66,14 @@ def _run(arguments: argparse.Namespace) -> None:
         overrides.append(f"model.init={arguments.weights!r}")
     if arguments.scale_batch is not None:
         overrides = _scaled(arguments, overrides)
-    # Before processes start, so that mistakes are reported once.
-    experiment = load_experiment(arguments.dir, overrides, arguments.smoke)
-    show_notes(experiment)
     processes = choose_processes(
         arguments.num_gpus, arguments.device, arguments.num_machines, arguments.machine_rank, arguments.dist_url
     )
+    if arguments.smoke:
+        overrides = [*smoke_batch(world_size(processes)), *overrides]
+    # Before processes start, so that mistakes are reported once.
+    experiment = load_experiment(arguments.dir, overrides, arguments.smoke)
+    show_notes(experiment)
     experiment.config.schedule.accumulation(world_size(processes))
     if arguments.wandb:
         import_wandb()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+from torch import Tensor, nn
 
 from cvpods_ext.compat.configs import AttributeDict
+from cvpods_ext.compat.resnet_settings import resnet_settings
 from cvpods_ext.errors import ConfigError
-from cvpods_ext.modeling.backbones.resnet import resnet
+from cvpods_ext.modeling.backbones.resnet import BasicBlock, Bottleneck, ResNet, resnet
 from cvpods_ext.modeling.necks.fpn import FPN
-from cvpods_ext.modeling.necks.pyramid import Pyramid
 
 
 class _Shape(NamedTuple):
@@ -35,8 +37,14 @@ class ShapeSpec(_Shape):
         return super().__new__(cls, channels, height, width, stride)
 
 
-class Backbone(Pyramid):
-    """Base of every backbone; `forward` gives maps by level, a list or a dict by name."""
+class Backbone(nn.Module):
+    """Base of every backbone; `forward` gives maps by level, a list or a dict by name.
+
+    `channels` is the width of the maps, of all or of each, `strides` their strides.
+    """
+
+    channels: Any
+    strides: tuple[int, ...]
 
     @property
     def size_divisibility(self) -> int:
@@ -67,22 +75,73 @@ class ResNetPyramid(FPN, Backbone):
 
 
 def build_resnet_fpn_backbone(cfg: AttributeDict, input_shape: ShapeSpec | None = None) -> Backbone:
-    """ResNet or ResNeXt of `MODEL.RESNETS` under a pyramid p2 to p6. ConfigError for a depth or norm that is none."""
-    return ResNetPyramid(resnet(**resnet_settings(cfg)), cfg.MODEL.FPN.OUT_CHANNELS, cfg.MODEL.FPN.NORM)
+    """ResNet or ResNeXt of `MODEL.RESNETS` under a pyramid p2 to p6. ConfigError for a depth that is none."""
+    return ResNetPyramid(_resnet(cfg), cfg.MODEL.FPN.OUT_CHANNELS, cfg.MODEL.FPN.NORM)
 
 
-def resnet_settings(cfg: AttributeDict) -> dict[str, Any]:
-    """Arguments of our `resnet` as `MODEL.RESNETS` and `MODEL.BACKBONE.FREEZE_AT` have them."""
+class ResNetBackbone(ResNet, Backbone):
+    """A ResNet alone, with `linear` behind its pooled features where `MODEL.RESNETS.NUM_CLASSES` says how many.
+
+    `forward` gives what `MODEL.RESNETS.OUT_FEATURES` names, (B, C, H, W) each, and "linear" (B, K).
+    """
+
+    out_features: tuple[str, ...] = ()
+
+    def classify(self, num_classes: int) -> None:
+        """Add the layer."""
+        self.linear = nn.Linear(self.channels[-1], num_classes)
+        nn.init.normal_(self.linear.weight, std=0.01)
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and stride of every stage by its name."""
+        stages = zip(self.names, self.channels, self.strides, strict=True)
+        return {name: ShapeSpec(channels=channels, stride=stride) for name, channels, stride in stages}
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, C), what `linear` sees."""
+        return ResNet.forward(self, images)[-1].mean(dim=(2, 3))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        """(B, 3, H, W) -> tensors by name."""
+        maps = dict(zip(self.names, ResNet.forward(self, images), strict=True))
+        found = {name: maps[name] for name in self.out_features if name in maps}
+        if "linear" in self.out_features:
+            found["linear"] = self.linear(maps[self.names[-1]].mean(dim=(2, 3)))
+        return found
+
+
+def build_resnet_backbone(cfg: AttributeDict, input_shape: ShapeSpec | None = None) -> Backbone:
+    """ResNet or ResNeXt of `MODEL.RESNETS`. ConfigError for features that it does not have."""
     settings = cfg.MODEL.RESNETS
-    if settings.NORM not in ("", "FrozenBN", "BN", "GN"):
+    network = _resnet(cfg, ResNetBackbone)
+    network.out_features = tuple(settings.OUT_FEATURES)
+    if settings.NUM_CLASSES:
+        network.classify(settings.NUM_CLASSES)
+    known = (*network.names, *(("linear",) if settings.NUM_CLASSES else ()))
+    if strange := [name for name in network.out_features if name not in known]:
         raise ConfigError(
-            f"MODEL.RESNETS.NORM is {settings.NORM!r}; the backbones here have '', 'FrozenBN', 'BN' or 'GN'"
+            f"MODEL.RESNETS.OUT_FEATURES has {strange[0]!r}, and this network has {', '.join(known)}"
+            + ('; "linear" needs MODEL.RESNETS.NUM_CLASSES' if strange == ["linear"] else "")
         )
-    return dict(
-        depth=settings.DEPTH,
-        norm=settings.NORM,
-        groups=settings.NUM_GROUPS,
-        width_per_group=settings.WIDTH_PER_GROUP,
-        stride_in_1x1=settings.STRIDE_IN_1X1,
-        freeze_at=max(0, cfg.MODEL.BACKBONE.FREEZE_AT),
-    )
+    return network
+
+
+R = TypeVar("R", bound=ResNet)
+
+
+def _resnet(cfg: AttributeDict, kind: type[R] = ResNet) -> R:
+    """The ResNet of `MODEL.RESNETS` and `MODEL.BACKBONE.FREEZE_AT`. ConfigError for a depth that is none."""
+    network = resnet(**resnet_settings(cfg), kind=kind)
+    if cfg.MODEL.RESNETS.ZERO_INIT_RESIDUAL:
+        _start_as_identity(network)
+    return network
+
+
+def _start_as_identity(network: nn.Module) -> None:
+    """Zero the weight of the last norm of every block."""
+    for block in network.modules():
+        if isinstance(block, BasicBlock | Bottleneck):
+            last = block.conv3 if isinstance(block, Bottleneck) else block.conv2
+            weight = getattr(last.norm, "weight", None)  # a buffer of frozen norms
+            if weight is not None:
+                nn.init.zeros_(weight)

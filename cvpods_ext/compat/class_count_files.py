@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from cvpods_ext.config.classification import ClassificationData, ClassificationTest
 from cvpods_ext.config.schema import Data
-from cvpods_ext.data import catalog, num_shots
+from cvpods_ext.data import catalog, classification_statistics, num_shots
 from cvpods_ext.errors import DataError
+from cvpods_ext.runtime.files import write_json
 
 logger = logging.getLogger(__name__)
 
 DATASETS = "datasets"
 FILES = ("lvis/num_shots_v0.5.npy", "lvis/num_shots_v1.0.json")
+OF_IMAGES = ("imagenetlt/category_frequency.json", "imagenetlt/imagenet_lt_category_frequency.json")
 
 
 class DataParent:
@@ -45,13 +48,16 @@ class DataParent:
 
 def _wanted(data: Data) -> tuple[str, ...]:
     """The files that a folder of this training set may read; of data of one's own, either."""
+    if isinstance(data, ClassificationData):
+        return OF_IMAGES
     if isinstance(data.train, str) and data.train.startswith("lvis_"):
         return FILES[:1] if data.train.startswith("lvis_v0.5") else FILES[1:]
     return FILES
 
 
 def _asks(folder: Path) -> bool:
-    return any("num_shots" in path.read_text(encoding="utf-8", errors="ignore") for path in folder.rglob("*.py"))
+    sources = (path.read_text(encoding="utf-8", errors="ignore") for path in folder.rglob("*.py"))
+    return any("num_shots" in source or "category_frequency" in source for source in sources)
 
 
 def _link(root: Path, target: Path, missing: list[str]) -> None:
@@ -71,8 +77,22 @@ def _link(root: Path, target: Path, missing: list[str]) -> None:
 
 
 def _write_counts(data: Data, folder: Path, paths: list[Path]) -> None:
+    if isinstance(data, ClassificationData):
+        _write_frequencies(data, folder, paths)
+        return
     counts = num_shots.class_counts(data, folder).numpy()
     ids = np.array([category.id for category in catalog.categories(data.train, folder)])
     for path in paths:
         num_shots.write(path, counts, ids, {"from": "images per class of the training set"})
         logger.info("%s is not in the data root; images per class of the training set stand in for it", path.name)
+
+
+def _write_frequencies(data: ClassificationData, folder: Path, paths: list[Path]) -> None:
+    """Training images of every class, and the classes of the groups of Liu et al., as folders of ImageNet-LT read."""
+    counts = classification_statistics.training_counts(data, folder)
+    groups = classification_statistics.frequency_groups(data, ClassificationTest(), folder).groups
+    named = {"many_cats": "many", "medium_cats": "medium", "low_cats": "few"}
+    content = {key: np.flatnonzero(groups == group).tolist() for key, group in named.items()}
+    for path in paths:
+        write_json(path, {"train_shots": counts.tolist(), **content})
+    logger.info("%s is not in the data root; images per class of the training set stand in for it", paths[0].name)

@@ -236,5 +236,5 @@ CLASSIFICATION: dict[str, Any] = {
         },
     },
     "INPUT": {"FORMAT": "RGB"},
-    "SOLVER": {"IMS_PER_DEVICE": 32},
+    "SOLVER": {"IMS_PER_DEVICE": 32, "OPTIMIZER": {"NAME": "SGD"}},
 }

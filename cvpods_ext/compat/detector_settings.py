@@ -6,23 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from cvpods_ext.compat.configs import AttributeDict, flat
+from cvpods_ext.compat.resnet_settings import refused_resnet
+from cvpods_ext.compat.translation import FixedValues, refused_values
 from cvpods_ext.errors import ConfigError
 
 SUPPRESSION = {"normal": "hard", "softnms-linear": "linear", "softnms-gaussian": "gaussian"}
 
 # Keys that have one value here, with what to do about another. Adapters read every other key of these sections.
-_FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
+_FIXED: FixedValues = {
+    "MODEL.RESNETS.OUT_FEATURES": ((["res2", "res3", "res4", "res5"],), "pyramids use all four stages"),
     "MODEL.KEYPOINT_ON": ((False,), "key points are not built here"),
     "MODEL.LOAD_PROPOSALS": ((False,), "proposals are computed, never loaded"),
     "MODEL.PROPOSAL_GENERATOR.NAME": (("RPN",), "the region proposal network is the only generator"),
     "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": ((0,), "boxes without area are dropped, no others"),
-    "MODEL.RESNETS.ACTIVATION.NAME": (("ReLU",), "the ResNets here have ReLUs"),
-    "MODEL.RESNETS.RES5_DILATION": ((1,), "the ResNets here have no dilation"),
-    "MODEL.RESNETS.RES2_OUT_CHANNELS": ((256, 64), "the widths are those of the published ResNets"),
-    "MODEL.RESNETS.STEM_OUT_CHANNELS": ((64,), "the widths are those of the published ResNets"),
-    "MODEL.RESNETS.DEEP_STEM": ((False,), "the stem is one 7x7 convolution"),
-    "MODEL.RESNETS.RADIX": ((1,), "ResNeSt is not built here"),
-    "MODEL.RESNETS.OUT_FEATURES": ((["res2", "res3", "res4", "res5"],), "pyramids use all four stages"),
     "MODEL.FPN.IN_FEATURES": ((["res2", "res3", "res4", "res5"],), "pyramids use all four stages"),
     "MODEL.FPN.FUSE_TYPE": (("sum",), "pyramids add up"),
     "MODEL.FPN.BLOCK_IN_FEATURES": (("p5",), "the last level is every second pixel of p5"),
@@ -46,18 +42,12 @@ _FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
 }
 
 
-def refused(config: Mapping[str, Any]) -> list[str]:
+def refused(config: AttributeDict) -> list[str]:
     """One line for each setting of the network that our modules do not have; [] if there is none."""
     found = flat(config)
-    lines = []
-    for key, (allowed, why) in _FIXED.items():
-        value = found.get(key, allowed[0])
-        if not any(_plain(value) == _plain(one) for one in allowed):
-            lines.append(f"{key} is {value!r}: {why}; only {' or '.join(map(repr, allowed))} is possible")
+    lines = [*refused_values(config, _FIXED), *refused_resnet(config)]
     if found.get("MODEL.NMS_TYPE", "normal") not in SUPPRESSION:
         lines.append(f"MODEL.NMS_TYPE is {found['MODEL.NMS_TYPE']!r}; possible are {', '.join(SUPPRESSION)}")
-    if any(found.get("MODEL.RESNETS.DEFORM_ON_PER_STAGE") or []):
-        lines.append("MODEL.RESNETS.DEFORM_ON_PER_STAGE: deformable convolutions are not built here; set all to False")
     sizes = found.get("MODEL.ANCHOR_GENERATOR.SIZES", [])
     if any(len(set(level)) != 1 for level in sizes):
         lines.append(f"MODEL.ANCHOR_GENERATOR.SIZES is {sizes!r}: a level has anchors of one size")
@@ -131,7 +121,3 @@ _SAME_VALUE = {
     "score_threshold": "MODEL.ROI_HEADS.SCORE_THRESH_TEST",
     "detections_per_image": "TEST.DETECTIONS_PER_IMAGE",
 }
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

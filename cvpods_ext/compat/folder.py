@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cvpods_ext.compat import translate
 from cvpods_ext.compat.configs import AttributeDict, BaseClassificationConfig, BaseConfig
 from cvpods_ext.compat.namespace import Namespace
 from cvpods_ext.compat.stage_one import checkpoints_pass_for_present
 from cvpods_ext.compat.stray_names import describe as describe_stray_names
+from cvpods_ext.compat.translate_classification import CLASSIFICATION
+from cvpods_ext.compat.translate_detection import DETECTION
+from cvpods_ext.compat.translation import Translation
 from cvpods_ext.config.experiment import Experiment
 from cvpods_ext.config.override import apply_overrides, flatten, override
 from cvpods_ext.config.schema import Config
@@ -64,8 +66,6 @@ class OldExperiment(Experiment):
 
     def settings_of_network(self) -> AttributeDict:
         """A copy of the old config with what was overridden under our names."""
-        from cvpods_ext.compat.detector_settings import write_back
-
         config = deepcopy(self.old)
         before, now = flatten(self.translated or self.config), flatten(self.config)
         changed = {
@@ -73,19 +73,16 @@ class OldExperiment(Experiment):
             for key, value in now.items()
             if key.startswith("model.") and before[key] != value and key not in _OF_THE_ENGINE
         }
-        write_back(config, changed)
+        translation_of(self.old).write_back(config, changed)
         config.MODEL.DEVICE = "cpu"  # the engine moves the model
         return config
 
     def notes(self) -> list[str]:
         """How the folder was read, for its user to see once."""
-        base = type(self.old).__base__
-        assert base is not None
-        assert issubclass(base, dict)
         stray = [line for path in sorted(self.folder.rglob("*.py")) for line in describe_stray_names(path, self.folder)]
         return [
             f"{self.folder} is a folder of cvpods; it runs on this engine as it is.",
-            *translate.describe(self.old, base(), flatten(self.config)),
+            *translation_of(self.old).describe(self.old, base_of(self.old), flatten(self.config)),
             "batches of schedule.batch_size images are kept on any number of GPUs; nothing is scaled with it",
             *stray,
         ]
@@ -104,13 +101,24 @@ def load(folder: Path, overrides: Sequence[str] = (), smoke: bool = False) -> Ol
     old = _import_config(folder, namespace)
     old = deepcopy(old)
     old.merge_from_list(pairs)
-    translated = translate.detection(old, folder)
-    base = type(old).__base__
-    lines = translate.untranslated(old, base() if base is not None else {})
+    translation = translation_of(old)
+    translated = translation.convert(old, folder)
+    lines = translation.untranslated(old, base_of(old))
     translated = replace(translated, cvpods=lines, folder=str(folder))
     config = override(translated, **translated.smoke_settings()) if smoke else translated
     config = replace(apply_overrides(config, assignments), base=type(translated)(cvpods=lines))
     return OldExperiment(folder, config, tuple(overrides), smoke, old, translated, namespace)
+
+
+def translation_of(old: BaseConfig) -> Translation:
+    """How configs of the task of `old` become ours."""
+    return CLASSIFICATION if isinstance(old, BaseClassificationConfig) else DETECTION
+
+
+def base_of(old: BaseConfig) -> Mapping[str, Any]:
+    """The config that the folder's own class changes."""
+    base = type(old).__base__
+    return base() if base is not None and issubclass(base, BaseConfig) else {}
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -146,11 +154,6 @@ def _import_config(folder: Path, namespace: Namespace) -> BaseConfig:
     config = getattr(module, "config", None)
     if not isinstance(config, BaseConfig):
         raise ConfigError(f"{path} must define `config` as an object of a config class of cvpods, got {config!r:.80}")
-    if isinstance(config, BaseClassificationConfig):
-        raise ConfigError(
-            f"{path}: a folder of image classification ({type(config).__name__}), which does not run here yet. Folders "
-            "of object detection and instance segmentation do: docs/old_folders.md lists what they may hold"
-        )
     return config
 
 

@@ -8,20 +8,30 @@ from torch import nn
 
 from cvpods_ext.compat.class_count_files import DataParent
 from cvpods_ext.compat.configs import AttributeDict
+from cvpods_ext.compat.imagenet import Classification
 from cvpods_ext.compat.namespace import Namespace
 from cvpods_ext.compat.rcnn import GeneralizedRCNN
-from cvpods_ext.data import catalog
+from cvpods_ext.compat.translate_classification import OldClassification
+from cvpods_ext.data import catalog, classification
 from cvpods_ext.errors import ConfigError
+from cvpods_ext.modeling.layers import BatchNorm2d
 
 if TYPE_CHECKING:
     from cvpods_ext.compat.folder import OldExperiment
 
 
+# What the network of a task is, and the module of cvpods.modeling.meta_arch that has it.
+_KINDS: dict[str, tuple[type, str]] = {
+    "detection": (GeneralizedRCNN, "rcnn"),
+    "classification": (Classification, "imagenet"),
+}
+
+
 def build(experiment: OldExperiment, namespace: Namespace, config: AttributeDict) -> nn.Module:
     """Call `build_model(config)` of net.py. ConfigError for what is no network of ours or has other classes."""
-    folder, data = experiment.folder, experiment.config.data
+    folder = experiment.folder
     _check_classes(experiment, config)
-    parent = DataParent(data, folder)
+    parent = DataParent(experiment.config.data, folder)
     namespace.set_root(parent.path)
     with namespace.inside():
         net = namespace.load("net")
@@ -29,22 +39,29 @@ def build(experiment: OldExperiment, namespace: Namespace, config: AttributeDict
         if not callable(build_model):
             raise ConfigError(f"{folder / 'net.py'} does not define build_model(cfg)")
         model: Any = build_model(config)
-    if not isinstance(model, GeneralizedRCNN):
+    wanted, module = _KINDS[experiment.config.task]
+    if not isinstance(model, wanted):
         raise ConfigError(
-            f"build_model of {folder / 'net.py'} gives a {type(model).__name__}; this engine trains a GeneralizedRCNN "
-            "of cvpods.modeling.meta_arch.rcnn. To move another network: docs/old_folders.md"
+            f"build_model of {folder / 'net.py'} gives a {type(model).__name__}; this engine trains a "
+            f"{wanted.__name__} of cvpods.modeling.meta_arch.{module}. To move another network: docs/old_folders.md"
         )
+    for norm in model.modules():
+        if isinstance(norm, BatchNorm2d) and isinstance(experiment.config, OldClassification):
+            norm.moves_when_frozen = experiment.config.model.frozen_statistics_move
     model.during_a_step = namespace.names
     model.data_parent = parent
     return model
 
 
 def _check_classes(experiment: OldExperiment, config: AttributeDict) -> None:
-    classes, data = config.MODEL.ROI_HEADS.NUM_CLASSES, experiment.config.data
-    known = catalog.num_classes(data, experiment.folder)
-    if classes != known:
+    if isinstance(experiment.config, OldClassification):
+        section, count = "RESNETS", classification.num_classes(experiment.config.data, experiment.folder)
+    else:
+        section, count = "ROI_HEADS", catalog.num_classes(experiment.config.data, experiment.folder)
+    classes = config.MODEL[section].NUM_CLASSES
+    if classes != count:
         raise ConfigError(
-            f"MODEL.ROI_HEADS.NUM_CLASSES is {classes}, and the training set has {known} categories. Set "
-            f"MODEL.ROI_HEADS.NUM_CLASSES {known} for these data; a checkpoint of {classes} classes is carried over by "
+            f"MODEL.{section}.NUM_CLASSES is {classes}, and the training set has {count} classes. Set "
+            f"MODEL.{section}.NUM_CLASSES {count} for these data; a detector of {classes} classes is carried over by "
             "`pods_weights convert --from-categories --to-categories`"
         )

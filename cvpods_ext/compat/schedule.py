@@ -99,7 +99,12 @@ def _iterations(config: AttributeDict, epoch_images: int | None) -> int:
             f"SOLVER.LR_SCHEDULER.MAX_EPOCH is {scheduler.MAX_EPOCH}: detectors are trained for iterations here. Set "
             f"it to None and MAX_ITER to {scheduler.MAX_EPOCH} x images / {config.SOLVER.IMS_PER_BATCH}"
         )
-    return scheduler.MAX_EPOCH * max(1, epoch_images // config.SOLVER.IMS_PER_BATCH)
+    return scheduler.MAX_EPOCH * epoch_iterations(config, epoch_images)
+
+
+def epoch_iterations(config: AttributeDict, images: int) -> int:
+    """Steps of an epoch of so many images; an incomplete last batch is left out."""
+    return max(1, images // config.SOLVER.IMS_PER_BATCH)
 
 
 def _decay(scheduler: AttributeDict, iters: int, length: int) -> Decay:

@@ -36,9 +36,11 @@ class ClassificationData(Data):
     image_side: int = 224
     crop_area: tuple[float, float] = (0.08, 1.0)  # of a training crop, as a share of the image
     flip_probability: float = 0.5
+    color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # brightness, contrast, saturation, hue
     auto_augment: str = ""  # a policy in timm's notation, such as rand-m9-mstd0.5-inc1
     test_resize: Literal["crop", "squash"] = "crop"  # the shorter side fitted, the middle taken; or both sides fitted
     crop_ratio: float = 1.0  # of a test image's shorter side that the middle crop keeps
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"  # where images are resized, in training and test
 
     def __post_init__(self) -> None:
         low, high = self.crop_area
@@ -47,6 +49,8 @@ class ClassificationData(Data):
                 f"data.crop_area={self.crop_area} must ascend within (0, 1], data.crop_ratio={self.crop_ratio} lie in "
                 f"(0, 1] and data.flip_probability={self.flip_probability} in [0, 1]"
             )
+        if min(self.color_jitter) < 0 or self.color_jitter[3] > 0.5:
+            raise ConfigError(f"data.color_jitter={self.color_jitter} must not be negative, and its hue at most 0.5")
         if self.image_side < 1:
             raise ConfigError(f"data.image_side must be at least 1, got {self.image_side}")
 

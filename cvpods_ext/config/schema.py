@@ -184,4 +184,11 @@ class Config:
         }
 
 
+def smoke_batch(processes: int) -> list[str]:
+    """Overrides that share the two images of a smoke run's step among processes, one each where there are more."""
+    if processes == 1:
+        return []
+    return [f"schedule.batch_size={max(2, processes)}", "schedule.images_per_device=1"]
+
+
 PROVENANCE_FIELDS = ("base", "written", "folder")

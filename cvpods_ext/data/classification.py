@@ -54,6 +54,12 @@ KNOWN = {
         )
         for split in ("train", "val", "test")
     },
+    **{  # as folders of cvpods call them
+        f"imagenetlt_{split}": KnownImages(
+            ImageFiles(images="imagenetlt", annotations=f"imagenetlt/ImageNet_LT_{split}.txt"), _LT, imagenet=True
+        )
+        for split in ("train", "val", "test")
+    },
     **{
         f"inat2018_{split}": KnownImages(
             ImageFiles(images="iNaturalist18", annotations=f"iNaturalist18/iNaturalist18_{split}.txt"), _INAT

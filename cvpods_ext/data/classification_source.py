@@ -11,7 +11,13 @@ from torch import Tensor
 from cvpods_ext.config.classification import ClassificationData
 from cvpods_ext.data import images
 from cvpods_ext.data.classification import LabelledPhotos
-from cvpods_ext.data.classification_transforms import ShortEdgeCrop, Squash, TestTransform, TrainingTransform
+from cvpods_ext.data.classification_transforms import (
+    Resampling,
+    ShortEdgeCrop,
+    Squash,
+    TestTransform,
+    TrainingTransform,
+)
 from cvpods_ext.structures.classification import UNKNOWN, ImageClass
 
 
@@ -64,15 +70,26 @@ def _mirrored(image: Tensor, data: ClassificationData) -> Tensor:
 
 def source(dataset: LabelledPhotos, data: ClassificationData) -> ClassificationImages:
     """The images of `dataset` under the settings of an experiment; ConfigError for an unknown augmentation."""
-    training = TrainingTransform(data.image_side, data.crop_area, data.flip_probability, data.auto_augment)
+    training = TrainingTransform(
+        data.image_side,
+        data.crop_area,
+        data.flip_probability,
+        data.auto_augment,
+        data.color_jitter,
+        _resampling(data),
+    )
     return ClassificationImages(dataset, data, training)
 
 
 def test_transform(data: ClassificationData) -> TestTransform:
     """From a photo of any size to the pixels that a test gives the model."""
     if data.test_resize == "squash":
-        return Squash(data.image_side)
-    return ShortEdgeCrop(data.image_side, data.crop_ratio)
+        return Squash(data.image_side, _resampling(data))
+    return ShortEdgeCrop(data.image_side, data.crop_ratio, _resampling(data))
+
+
+def _resampling(data: ClassificationData) -> Resampling:
+    return Resampling[data.interpolation.upper()]
 
 
 test_transform.__test__ = False  # type: ignore[attr-defined]  # by its name pytest would take it for a test

@@ -21,7 +21,8 @@ from torchvision.transforms import v2
 
 from cvpods_ext.data.images import to_tensor
 
-BICUBIC = Image.Resampling.BICUBIC
+Resampling = Image.Resampling
+BICUBIC = Resampling.BICUBIC
 
 
 class TestTransform(Protocol):
@@ -40,11 +41,12 @@ class ShortEdgeCrop:
 
     side: int
     crop_ratio: float = 1.0
+    resampling: Resampling = BICUBIC
 
     def __call__(self, photo: Image.Image) -> Tensor:
         """RGB -> uint8 (3, side, side)."""
         width, height = short_edge_size(photo.size, int(self.side / self.crop_ratio))
-        resized = photo if (width, height) == photo.size else photo.resize((width, height), BICUBIC)
+        resized = photo if (width, height) == photo.size else photo.resize((width, height), self.resampling)
         left, top = round((width - self.side) / 2), round((height - self.side) / 2)
         return to_tensor(resized.crop((left, top, left + self.side, top + self.side)))
 
@@ -54,10 +56,11 @@ class Squash:
     """Resize to `side` x `side` whatever the photo's ratio, so that nothing is cut off."""
 
     side: int
+    resampling: Resampling = BICUBIC
 
     def __call__(self, photo: Image.Image) -> Tensor:
         """RGB -> uint8 (3, side, side)."""
-        return to_tensor(photo.resize((self.side, self.side), BICUBIC))
+        return to_tensor(photo.resize((self.side, self.side), self.resampling))
 
 
 def short_edge_size(size: tuple[int, int], short: int) -> tuple[int, int]:
@@ -72,7 +75,8 @@ def short_edge_size(size: tuple[int, int], short: int) -> tuple[int, int]:
 class TrainingTransform:
     """A crop of random area and ratio resized to `side`, mirrored or not, then augmented if asked for.
 
-    `area` is the range of the crop's share of the photo. `auto_augment` is a policy in timm's notation, such as
+    `area` is the range of the crop's share of the photo. `jitter` is how far brightness, contrast, saturation and hue
+    may change, see torchvision's ColorJitter. `auto_augment` is a policy in timm's notation, such as
     rand-m9-mstd0.5-inc1; ConfigError for one that timm does not know. `fill` is the colour of what it moves in.
     """
 
@@ -80,6 +84,8 @@ class TrainingTransform:
     area: tuple[float, float] = (0.08, 1.0)
     flip: float = 0.5
     auto_augment: str = ""
+    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    resampling: Resampling = BICUBIC
     fill: tuple[int, int, int] = (124, 116, 104)
 
     def __call__(self, photo: Image.Image, rng: np.random.Generator) -> Tensor:
@@ -93,8 +99,10 @@ class TrainingTransform:
 
     @cached_property
     def _crop(self) -> Callable[[Any], Any]:
-        crop = v2.RandomResizedCrop(self.side, self.area, interpolation=v2.InterpolationMode.BICUBIC)
-        return v2.Compose([crop, v2.RandomHorizontalFlip(self.flip)])
+        resampling = v2.InterpolationMode(self.resampling.name.lower())
+        steps: list[v2.Transform] = [v2.RandomResizedCrop(self.side, self.area, interpolation=resampling)]
+        steps.append(v2.RandomHorizontalFlip(self.flip))
+        return v2.Compose([*steps, v2.ColorJitter(*self.jitter)] if any(self.jitter) else steps)
 
     @cached_property
     def _augment(self) -> Callable[[Any], Any]:

@@ -46,11 +46,13 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that also keeps its statistics while its parameters are frozen."""
+    """Batch norm that also keeps its statistics while its parameters are frozen, unless `moves_when_frozen` is set."""
+
+    moves_when_frozen = False
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        if self.training and not self.weight.requires_grad:
+        if self.training and not self.weight.requires_grad and not self.moves_when_frozen:
             return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         if self.training and input.numel() == input.shape[1]:
             raise ConfigError(

@@ -18,7 +18,7 @@ from cvpods_ext.data.dataset import InferenceDataset, TrainingDataset
 from cvpods_ext.data.findings import Finding
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.evaluation.classification import METRICS
-from cvpods_ext.modeling.classification.classifier import ImageClassifier
+from cvpods_ext.modeling.classification.classifier import ImageModel
 from cvpods_ext.structures import Batch
 from cvpods_ext.structures.classification import ClassScores, ImageClass
 from cvpods_ext.tasks.classification_drawing import NEUTRAL, with_caption
@@ -154,9 +154,7 @@ class Classification(Task):
 
     def features(self, model: nn.Module, batch: Batch) -> Tensor:
         """What the head sees."""
-        return (
-            model.extract_feat(batch.images) if isinstance(model, ImageClassifier) else super().features(model, batch)
-        )
+        return model.extract_feat(batch.images) if isinstance(model, ImageModel) else super().features(model, batch)
 
     def predictions(self, experiment: Experiment, folder: Path) -> ClassificationPredictions:
         """Shards of scores in `folder`."""

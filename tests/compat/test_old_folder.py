@@ -144,7 +144,7 @@ def test_a_config_that_fails_says_where(root):
 
 def test_the_number_of_classes_must_be_that_of_the_data(root):
     folder = old_folders.plain(root / "plain", classes=80)
-    with pytest.raises(ConfigError, match="NUM_CLASSES is 80, and the training set has 1203 categories"):
+    with pytest.raises(ConfigError, match="NUM_CLASSES is 80, and the training set has 1203 classes"):
         load_experiment(folder).build_model()
 
 

@@ -120,15 +120,3 @@ def test_a_data_set_without_a_name_here_says_how_own_data_are_given(tmp_path):
     folder = old_folders.plain(tmp_path / "plain", after='config.DATASETS.TRAIN = ("birds_train",)')
     with pytest.raises(ConfigError, match=r"unknown data set 'birds_train'.*DatasetFiles"):
         load_experiment(folder).build_model()
-
-
-def test_a_folder_of_image_classification_is_refused_by_name(tmp_path):
-    (tmp_path / "config.py").write_text(
-        "from cvpods.configs.base_classification_config import BaseClassificationConfig\n\n\n"
-        "class ImageNet(BaseClassificationConfig):\n    pass\n\n\nconfig = ImageNet()\n"
-    )
-    (tmp_path / "net.py").write_text("def build_model(cfg):\n    return None\n")
-    with pytest.raises(
-        ConfigError, match=r"a folder of image classification \(ImageNet\), which does not run here yet"
-    ):
-        load_experiment(tmp_path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -150,6 +151,9 @@ class ResNet(nn.Module):
         return maps
 
 
+R = TypeVar("R", bound=ResNet)
+
+
 def resnet(
     depth: int = 50,
     *,
@@ -158,8 +162,12 @@ def resnet(
     width_per_group: int = 64,
     stride_in_1x1: bool = True,
     freeze_at: int = 2,
-) -> ResNet:
-    """A ResNet of published shape; ResNeXt-101 32x8d is depth 101, groups 32, width_per_group 8, stride_in_1x1 off."""
+    kind: type[R] = ResNet,
+) -> R:
+    """A ResNet of published shape, of a subclass if `kind` is one.
+
+    ResNeXt-101 32x8d is depth 101, groups 32, width_per_group 8, stride_in_1x1 off.
+    """
     if depth not in BLOCKS:
         raise ConfigError(f"ResNet depth {depth} does not exist: choose one of {', '.join(map(str, BLOCKS))}")
     bottleneck = depth >= 50
@@ -167,7 +175,7 @@ def resnet(
         Stage(blocks, (256 if bottleneck else 64) * 2**i, groups * width_per_group * 2**i)
         for i, blocks in enumerate(BLOCKS[depth])
     ]
-    return ResNet(
+    return kind(
         stages,
         bottleneck=bottleneck,
         norm=norm,
