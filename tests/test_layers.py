@@ -25,7 +25,21 @@ MAY_IMPORT = {
     "compat": BASICS | {"data", "modeling", "evaluation", "tasks", "engine"},
     "cli": BASICS | {"data", "modeling", "evaluation", "tasks", "engine", "report"},
 }
-COMMANDS = ("train", "test", "predict", "compare", "status", "debug", "env", "report", "data", "weights", "demo", "zoo")
+COMMANDS = (
+    "train",
+    "test",
+    "predict",
+    "import_folder",
+    "compare",
+    "status",
+    "debug",
+    "env",
+    "report",
+    "data",
+    "weights",
+    "demo",
+    "zoo",
+)
 
 
 # Of a layer that may be used, all that may be used.

@@ -30,14 +30,10 @@ class DataParent:
 
     def __init__(self, data: Data, folder: Path) -> None:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        try:
-            root = catalog.data_root(folder)
-        except DataError:  # no data on this machine, for instance when a model is only built
-            self.path = folder.parent
-            return
-        missing = [name for name in _wanted(data) if not (root / name).is_file()] if _asks(folder) else []
-        if root.name == DATASETS and not missing:
-            self.path = root.parent
+        root = _root(folder)  # None where there are no data, for instance when a model is only built
+        missing = [n for n in _wanted(data) if root is None or not (root / n).is_file()] if _asks(folder) else []
+        if not missing and (root is None or root.name == DATASETS):
+            self.path = folder.parent if root is None else root.parent
             return
         self._temporary = tempfile.TemporaryDirectory(prefix="pods-datasets-")
         self.path = Path(self._temporary.name)
@@ -60,13 +56,24 @@ def _asks(folder: Path) -> bool:
     return any("num_shots" in source or "category_frequency" in source for source in sources)
 
 
-def _link(root: Path, target: Path, missing: list[str]) -> None:
+def _root(folder: Path) -> Path | None:
+    try:
+        return catalog.data_root(folder)
+    except DataError:
+        return None
+
+
+def _link(root: Path | None, target: Path, missing: list[str]) -> None:
     """Links to all of `root`, with folders of their own where `missing` files will be written."""
-    if not missing:
+    if not missing and root is not None:
         target.symlink_to(root)
         return
     target.mkdir()
     own = {Path(name).parent.name for name in missing}
+    if root is None:
+        for name in own:
+            (target / name).mkdir()
+        return
     for entry in root.iterdir():
         if entry.name not in own:
             (target / entry.name).symlink_to(entry)

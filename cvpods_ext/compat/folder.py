@@ -150,14 +150,14 @@ def _import_config(folder: Path, namespace: Namespace) -> BaseConfig:
         except (UserError, ImportError):
             raise
         except Exception as error:
-            raise ConfigError(f"{_line_of(error, folder) or path}: {type(error).__name__}: {error}") from error
+            raise ConfigError(f"{line_of(error, folder) or path}: {type(error).__name__}: {error}") from error
     config = getattr(module, "config", None)
     if not isinstance(config, BaseConfig):
         raise ConfigError(f"{path} must define `config` as an object of a config class of cvpods, got {config!r:.80}")
     return config
 
 
-def _line_of(error: BaseException, folder: Path) -> str:
+def line_of(error: BaseException, folder: Path) -> str:
     """The last line of the folder that took part in `error`."""
     found, trace = "", error.__traceback__
     while trace is not None:

@@ -94,5 +94,5 @@ def _jitter(transform: Any) -> tuple[float, ...]:
         low, high = getattr(transform, name) or (centre, centre)
         if not math.isclose(low, max(2 * centre - high, 0 if centre else -high)):
             raise ConfigError(f"INPUT.AUG.TRAIN_PIPELINES: ColorJitter changes {name} from {low} to {high}, unevenly")
-        factors.append(float(high - centre))
+        factors.append(round(float(high - centre), 9))  # 0.4, not 0.3999999999999999
     return tuple(factors)

@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from cvpods_ext.compat.configs import AttributeDict
-from cvpods_ext.config.decay import Cosine, Decay, MultiStep
+from cvpods_ext.config.decay import Cosine, Decay, EpochCosine, MultiStep, Steps
 from cvpods_ext.errors import ConfigError
 
 _OPTIMIZERS = {"D2SGD": "sgd", "SGD": "sgd", "AdamW": "adamw"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Steps(MultiStep):
-    """The rate times `gamma` at each of `drops`: for another gamma than a tenth."""
-
-    gamma: float
-
-    def share(self, iteration: int, iters: int) -> float:
-        """`gamma` to the power of the drops so far."""
-        return self.gamma ** sum(iteration >= milestone for milestone in self.milestones(iters))
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochCosine(Cosine):
-    """Half a cosine over the run in `epochs` steps: the rate is the same within an epoch."""
-
-    epochs: int
-
-    def share(self, iteration: int, iters: int) -> float:
-        """That of `Cosine` at the start of the epoch."""
-        return super().share(iteration * self.epochs // iters, self.epochs)
 
 
 def refused(solver: AttributeDict) -> list[str]:

@@ -59,8 +59,8 @@ def _convert(old: AttributeDict, folder: Path) -> OldClassification:
         data=data,
         model={
             "init": initial_weights(old.MODEL.WEIGHTS, folder),
-            "pixel_mean": tuple(255 * float(value) for value in old.MODEL.PIXEL_MEAN),
-            "pixel_std": tuple(255 * float(value) for value in old.MODEL.PIXEL_STD),
+            "pixel_mean": tuple(round(255 * float(value), 9) for value in old.MODEL.PIXEL_MEAN),
+            "pixel_std": tuple(round(255 * float(value), 9) for value in old.MODEL.PIXEL_STD),
         },
         schedule=schedule.schedule_settings(old, images),
         test={"every": max(0, old.TEST.EVAL_PERIOD) * epoch},

@@ -15,6 +15,7 @@ _NEAREST = (
     ("retina", "playground/coco/dino.res50.4scale.coco.multiscale.12ep, another detector without regions"),
     ("fcos", "playground/coco/dino.res50.4scale.coco.multiscale.12ep, another detector without regions"),
     ("yolo", "playground/coco/dino.res50.4scale.coco.multiscale.12ep, another detector without regions"),
+    ("imagenet", "playground/imagenet/eva02-tiny-p14_in21k-pre_3rdparty_in1k, image classification"),
     ("semantic", "playground/ade20k, semantic segmentation"),
     ("segment", "playground/ade20k, semantic segmentation"),
     ("faster", "playground/coco/faster_rcnn.res50.fpn.coco.multiscale.1x"),

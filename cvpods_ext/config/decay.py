@@ -81,6 +81,38 @@ class Polynomial(Decay):
         return self.end + (1 - self.end) * (1 - iteration / iters) ** self.power
 
 
+@dataclass(frozen=True, kw_only=True)
+class Steps(MultiStep):
+    """The rate times `gamma` at each of `drops`: a MultiStep whose drops are no tenths."""
+
+    gamma: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.gamma <= 1:
+            raise ConfigError(f"schedule.decay: gamma must lie in (0, 1], got {self.gamma}")
+
+    def share(self, iteration: int, iters: int) -> float:
+        """`gamma` to the power of the drops so far."""
+        return self.gamma ** sum(iteration >= milestone for milestone in self.milestones(iters))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochCosine(Cosine):
+    """Half a cosine over the run in `epochs` steps: the rate is the same within an epoch."""
+
+    epochs: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epochs < 1:
+            raise ConfigError(f"schedule.decay: epochs must be at least 1, got {self.epochs}")
+
+    def share(self, iteration: int, iters: int) -> float:
+        """That of `Cosine` at the start of the epoch."""
+        return super().share(iteration * self.epochs // iters, self.epochs)
+
+
 def _check_end(end: float) -> None:
     if not 0 <= end <= 1:
         raise ConfigError(f"schedule.decay: end is a share of schedule.lr in [0, 1], got {end}")

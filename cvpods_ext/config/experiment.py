@@ -109,13 +109,19 @@ def load_experiment(folder: str | Path = ".", overrides: Sequence[str] = (), smo
                 f"{folder} is not an experiment: {name} is missing. "
                 "Run inside a folder such as playground/lvis1.0/<name>, or pass --dir."
             )
-    if _IMPORTS_CVPODS.search((folder / "config.py").read_text(encoding="utf-8", errors="replace")):
+    if imports_cvpods(folder):
         return importlib.import_module(OLD_FOLDERS).load(folder, overrides, smoke)
     config = getattr(_load(folder, "config"), "config", None)
     if not isinstance(config, Config):
         raise ConfigError(f"{folder / 'config.py'} must define `config = override(BASE, ...)`, got {config!r}")
     config = replace(override(config, **config.smoke_settings()) if smoke else config, folder=str(folder))
     return Experiment(folder, apply_overrides(config, overrides), tuple(overrides), smoke)
+
+
+def imports_cvpods(folder: Path) -> bool:
+    """Whether config.py of the folder was written for cvpods; False where there is none."""
+    path = folder / "config.py"
+    return path.is_file() and bool(_IMPORTS_CVPODS.search(path.read_text(encoding="utf-8", errors="replace")))
 
 
 def _load(folder: Path, module: str) -> types.ModuleType:

@@ -221,7 +221,7 @@ def _convert(value: Any, hint: Any) -> Any:
 
 
 def _call(text: str, hint: Any) -> Any:
-    """The object that text like `MultiStep(drops=(2/3, 8/9))` describes, of `hint` or a direct subclass."""
+    """The object that text like `MultiStep(drops=(2/3, 8/9))` describes, of `hint` or a subclass."""
     try:
         node = ast.parse(text.strip(), mode="eval").body
         name, keywords = (node.func, node.keywords) if isinstance(node, ast.Call) else (node, [])
@@ -233,11 +233,16 @@ def _call(text: str, hint: Any) -> Any:
         return _MISMATCH
     hints = get_type_hints(kind)
     checked = {key: _convert(value, hints[key]) for key, value in arguments.items()}
-    return _MISMATCH if any(value is _MISMATCH for value in checked.values()) else kind(**checked)
+    needed = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
+    if not needed <= checked.keys() or any(value is _MISMATCH for value in checked.values()):
+        return _MISMATCH
+    return kind(**checked)
 
 
 def _kinds(hint: Any) -> list[Any]:
-    return [kind for kind in (hint, *hint.__subclasses__()) if not inspect.isabstract(kind)]
+    """`hint` and all classes below it that can be made, each before those below it."""
+    below = [kind for subclass in hint.__subclasses__() for kind in _kinds(subclass)]
+    return below if inspect.isabstract(hint) else [hint, *below]
 
 
 def _describe(hint: Any) -> str:

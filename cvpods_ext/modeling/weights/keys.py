@@ -148,6 +148,12 @@ def from_mmpretrain(state: Mapping[str, Tensor]) -> State:
     return from_eva(eva02.from_mmpretrain(state))
 
 
+def from_cvpods_classifier(state: Mapping[str, Tensor]) -> State:
+    """Give the layers of an image classifier of cvpods our names; the weights of its loss belong to the data."""
+    renamed = {name: name.replace("network.linear.", "head.", 1) for name in state if not name.startswith("loss_ev")}
+    return {ours.replace("network.", "backbone.bottom_up.", 1): state[name] for name, ours in renamed.items()}
+
+
 def from_mmdet(state: Mapping[str, Tensor]) -> State:
     """Give the layers of a two-stage detector of mmdetection our names."""
     return mmdet.from_mmdet(state, resnet_name)
@@ -163,6 +169,7 @@ _TRANSLATORS: Mapping[str, Callable[[Mapping[str, Tensor]], State]] = {
     "eva02": from_eva,
     "mmpretrain": from_mmpretrain,
     "vit": dict,
+    "cvpods classifier": from_cvpods_classifier,
     "detectron2": dict,
 }
 EXPECTATIONS: Mapping[str, str] = {
@@ -175,6 +182,7 @@ EXPECTATIONS: Mapping[str, str] = {
         "of EVA-02's authors: outputs differ by about 1e-5 of the largest"
     ),
     "vit": _RGB,
+    "cvpods classifier": f"{_RGB}, and bottlenecks stride in their 3x3 convolution",
     "detectron2": "",
 }
 
@@ -188,6 +196,8 @@ def family(names: Iterable[str]) -> str:
         return "resnet"
     if mmdet.is_mmdet(names):
         return "mmdet"
+    if {"network.stem.conv1.weight", "network.linear.weight"} <= names:
+        return "cvpods classifier"
     if "backbone.patch_embed.projection.weight" in names and "backbone.layers.0.mlp.w12.weight" in names:
         return "mmpretrain"
     if "patch_embed.proj.weight" in names and any(name.startswith("blocks.0.attn.") for name in names):
@@ -204,6 +214,8 @@ def translate(state: Mapping[str, Tensor], wanted: Collection[str] | None = None
     """
     state = strip_wrappers(state)
     kind = family(state)
+    if kind == "cvpods classifier" and wanted is not None and "network.linear.weight" in wanted:
+        return dict(state), kind  # a folder of cvpods has these names itself
     try:
         renamed = _TRANSLATORS[kind](state)
     except (RuntimeError, IndexError, ValueError) as error:
