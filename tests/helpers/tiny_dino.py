@@ -14,14 +14,14 @@ from cvpods_ext.structures import Batch, Targets
 NUM_CLASSES = 7
 
 
-def tiny_dino(*, queries: int = 12, loss: QueryLoss | None = None, seed: int = 0) -> DINO:
+def tiny_dino(*, queries: int = 12, loss: QueryLoss | None = None, seed: int = 0, classes: int = NUM_CLASSES) -> DINO:
     torch.manual_seed(seed)
     stages = [Stage(1, 8 * 2**i, 4 * 2**i) for i in range(4)]
     settings = QueryDetector(
         width=32, heads=4, hidden=48, encoder_layers=1, decoder_layers=3, points=2, queries=queries, denoising_number=4
     )
     backbone = ResNet(stages, stem_channels=8, freeze_at=0)
-    return dino(settings, num_classes=NUM_CLASSES, backbone=backbone, classification_loss=loss)
+    return dino(settings, num_classes=classes, backbone=backbone, classification_loss=loss)
 
 
 def tiny_batch(objects: Sequence[int], seed: int = 0) -> Batch:

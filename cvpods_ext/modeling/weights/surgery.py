@@ -5,9 +5,11 @@ Shapes: C = classes of the head in the file, K = classes wanted, D = width.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -25,12 +27,31 @@ class Category:
     synonyms: tuple[str, ...] = ()
 
 
-# How many rows one class has, and how many rows stand for the background, by the end of a tensor's name.
+@dataclass(frozen=True)
+class _PerClass:
+    """Tensors by the end of their names: rows of a class, rows of the background, the value of a class without one."""
+
+    name: str
+    rows: int = 1
+    background: int = 0
+    absent: float = 0.0
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Of whole names."""
+        return re.compile(rf"(^|\.){self.name}$")
+
+
 _PER_CLASS = (
-    (re.compile(r"(^|\.)cls_score\.(weight|bias)$"), 1, 1),
-    (re.compile(r"(^|\.)bbox_pred\.(weight|bias)$"), 4, 0),
-    (re.compile(r"(^|\.)mask_head\.predictor\.(weight|bias)$"), 1, 0),
-    (re.compile(r"(^|\.)(logit_scale|logit_bias|fed_loss_cls_weights)$"), 1, 0),
+    _PerClass(r"cls_score\.(weight|bias)", background=1),
+    _PerClass(r"bbox_pred\.(weight|bias)", rows=4),
+    _PerClass(r"mask_head\.predictor\.(weight|bias)"),
+    _PerClass(r"(logit_scale|logit_bias|fed_loss_cls_weights)"),
+    _PerClass(r"(positive|negative)_gradients"),
+    # Of DINO: a class that was never trained scores 0.01, as before training.
+    _PerClass(r"class_embed\.(\d+\.)?weight"),
+    _PerClass(r"class_embed\.(\d+\.)?bias", absent=math.log(0.01 / 0.99)),
+    _PerClass(r"label_enc\.weight"),
 )
 
 
@@ -75,36 +96,39 @@ def carry_over(
     """A copy of `state` whose per-class tensors have K = len(rows) classes instead of `num_classes`.
 
     Class k takes the rows of class `rows[k]`; where that is -1 it takes those of `initial` (a state dict of the new
-    model), else zeros. The background row is kept. Class-agnostic tensors stay as they are.
+    model), else zeros, and a bias of DINO's classifiers that of a score of 0.01. The background row is kept.
+    Class-agnostic tensors stay as they are.
     """
     if rows.numel() and int(rows.max()) >= num_classes:
         raise WeightsError(f"row {int(rows.max())} is asked of a head with {num_classes} classes")
     adapted = dict(state)
     for name, value in state.items():
-        for pattern, rows_each, background in _PER_CLASS:
-            if pattern.search(name) and value.shape[0] == num_classes * rows_each + background:
+        for kind in _PER_CLASS:
+            expected = num_classes * kind.rows + kind.background
+            if kind.pattern.search(name) and value.shape[:1] == (expected,):
                 begin = None if initial is None else initial.get(name)
-                adapted[name] = _gather(value, rows, num_classes, rows_each, begin)
+                adapted[name] = _gather(value, rows, num_classes, kind, begin)
     if all(adapted[name] is state[name] for name in state):
         raise WeightsError(f"no tensor of the file has one row for each of {num_classes} classes: wrong class list?")
     return adapted
 
 
-def _gather(value: Tensor, rows: Tensor, num_classes: int, rows_each: int, initial: Tensor | None) -> Tensor:
+def _gather(value: Tensor, rows: Tensor, num_classes: int, kind: _PerClass, initial: Tensor | None) -> Tensor:
     """Rows of the wanted classes in the wanted order, then the background rows."""
+    rows_each = kind.rows
     per_class = value[: num_classes * rows_each].unflatten(0, (num_classes, rows_each))
     wanted = per_class[rows.clamp(min=0)].flatten(0, 1)
     absent = (rows < 0).repeat_interleave(rows_each)
-    wanted[absent] = 0 if initial is None else initial[: len(wanted)][absent].to(wanted.dtype)
+    wanted[absent] = kind.absent if initial is None else initial[: len(wanted)][absent].to(wanted.dtype)
     return torch.cat([wanted, value[num_classes * rows_each :]])
 
 
 def class_count_note(skipped: Sequence[Mismatch]) -> list[str]:
     """Say which two class counts do not agree, where that is why tensors were skipped."""
     for mismatch in skipped:
-        for pattern, rows_each, background in _PER_CLASS:
-            if pattern.search(mismatch.name) and mismatch.in_file[1:] == mismatch.in_model[1:]:
-                theirs, ours = ((shape[0] - background) // rows_each for shape in mismatch[1:])
+        for kind in _PER_CLASS:
+            if kind.pattern.search(mismatch.name) and mismatch.in_file[1:] == mismatch.in_model[1:]:
+                theirs, ours = ((shape[0] - kind.background) // kind.rows for shape in mismatch[1:])
                 return [
                     f"the file has {theirs} classes, the model {ours}: everything but the class rows is loaded. To "
                     "keep the classes that both share: pods_weights convert FILE NEW.safetensors "

@@ -7,8 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from shared import shared
+from tiny_dino import NUM_CLASSES, tiny_dino
 
 from cvpods_ext.errors import WeightsError
+from cvpods_ext.modeling.weights.load import load_into
 from cvpods_ext.modeling.weights.surgery import Category, carry_over, match_categories
 
 NAMES = st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=8, unique=True)
@@ -86,3 +88,20 @@ def test_the_two_releases_of_lvis_share_their_categories_by_synset():
     assert int((rows >= 0).sum()) > 1000
     banana = [category.name for category in new].index("banana")
     assert old[int(rows[banana])].name == "banana"
+
+
+def test_a_transformer_detector_keeps_the_classes_that_two_data_sets_share():
+    """In all its layers and their aliases; a new class scores 0.01, as before training."""
+    old, new = tiny_dino(), tiny_dino(classes=4, seed=1)
+    rows = torch.tensor([3, -1, 0, 6])
+    adapted = carry_over(old.state_dict(), rows, NUM_CLASSES)
+    report = load_into(new, adapted, "carried over")
+    assert not report.missing
+    assert not report.skipped
+    states = torch.randn(5, 32)
+    for layer in range(4):
+        before, after = old.class_embed[layer](states), new.class_embed[layer](states)
+        torch.testing.assert_close(after[:, [0, 2, 3]], before[:, [3, 0, 6]])
+        torch.testing.assert_close(after[:, 1].sigmoid(), torch.full((5,), 0.01))
+    torch.testing.assert_close(new.label_enc.weight[2], old.label_enc.weight[0])
+    assert any("label_enc" in name for name in adapted)
