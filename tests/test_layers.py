@@ -30,6 +30,7 @@ COMMANDS = (
     "test",
     "predict",
     "import_folder",
+    "new",
     "compare",
     "status",
     "debug",

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from cvpods_ext.compat.folder import OldExperiment, base_of, line_of, load, translation_of
-from cvpods_ext.compat.our_network import candidates
-from cvpods_ext.compat.our_source import Network, config_source, net_source
+from cvpods_ext.compat.our_network import Network, candidates, net_source
 from cvpods_ext.compat.probe import probe_batch
 from cvpods_ext.config import bases, bases_classification, flatten
 from cvpods_ext.config.experiment import load_experiment
 from cvpods_ext.config.override import override
+from cvpods_ext.config.source import config_source
 from cvpods_ext.engine.optim import select_trainable
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.modeling.frozen_norms import has_frozen_norms, measure_frozen_norms

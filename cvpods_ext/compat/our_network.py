@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -11,7 +12,6 @@ from torch import nn
 from cvpods_ext.compat import fast_rcnn, heads, imagenet, roi_heads, rpn
 from cvpods_ext.compat.backbone import ResNetBackbone, ResNetPyramid
 from cvpods_ext.compat.configs import AttributeDict
-from cvpods_ext.compat.our_source import Network
 from cvpods_ext.compat.rcnn import GeneralizedRCNN
 from cvpods_ext.compat.resnet_settings import resnet_settings
 from cvpods_ext.compat.translation import FixedValues, refused_values
@@ -40,6 +40,28 @@ _BUILDERS = {True: "mask_rcnn_fpn", False: "faster_rcnn_fpn"}
 _RESNET_DEFAULTS = dict(norm="FrozenBN", groups=1, width_per_group=64, stride_in_1x1=True, freeze_at=2)
 _SCALE = 20.0  # that a cosine classifier starts with
 _BUILD, _CLASSES = "cvpods_ext.modeling.detection.build", "cvpods_ext.modeling.classification"
+
+
+@dataclass(frozen=True)
+class Network:
+    """What net.py returns: a call with its arguments, one a line, and the imports that it needs, by module."""
+
+    returns: str
+    arguments: tuple[str, ...]
+    imports: Mapping[str, tuple[str, ...]]
+    config: str
+    first: tuple[str, ...] = field(default=())
+    """Lines before the call."""
+
+
+def net_source(title: str, network: Network) -> str:
+    """The text of net.py."""
+    lines = [f'"""{title}."""', ""]
+    lines += [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(network.imports.items())]
+    lines += ["", "", f"def build_model(cfg: {network.config}):", '    """Build the network that config.py trains."""']
+    lines += [f"    {line}" for line in network.first]
+    lines += [f"    return {network.returns}(", *(f"        {each}," for each in network.arguments), "    )", ""]
+    return "\n".join(lines)
 
 
 def candidates(model: nn.Module, config: AttributeDict) -> Iterator[Network]:

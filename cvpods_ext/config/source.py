@@ -1,42 +1,29 @@
-"""config.py and net.py in our form, as text."""
+"""A config as the text of a config.py: the nearest of our bases, and what differs from it."""
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from cvpods_ext.config import bases, flatten
-from cvpods_ext.config.classification import ClassificationConfig
 from cvpods_ext.config.decay import Decay
+from cvpods_ext.config.override import flatten
 from cvpods_ext.config.schema import Config
 from cvpods_ext.errors import ConfigError
 
 _WIDEST = 100  # characters of a line
-_DETECTION_BASES = ("MASK_RCNN_LVIS1", "MASK_RCNN_LVIS05", "DISALIGN_LVIS1", "DISALIGN_LVIS05", "RCNN_COCO")
-
-
-@dataclass(frozen=True)
-class Network:
-    """What net.py returns: a call with its arguments, one a line, and the imports that it needs, by module."""
-
-    returns: str
-    arguments: tuple[str, ...]
-    imports: Mapping[str, tuple[str, ...]]
-    config: str
-    first: tuple[str, ...] = field(default=())
-    """Lines before the call."""
-
-
-def net_source(title: str, network: Network) -> str:
-    """The text of net.py."""
-    lines = [f'"""{title}."""', ""]
-    lines += [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(network.imports.items())]
-    lines += ["", "", f"def build_model(cfg: {network.config}):", '    """Build the network that config.py trains."""']
-    lines += [f"    {line}" for line in network.first]
-    lines += [f"    return {network.returns}(", *(f"        {each}," for each in network.arguments), "    )", ""]
-    return "\n".join(lines)
+_DATA_SETS = {
+    "DatasetFiles": "cvpods_ext.config.schema",
+    "ImageFiles": "cvpods_ext.config.classification",
+    "LabelMapFiles": "cvpods_ext.config.segmentation",
+}
+_PACKAGE = __name__.rpartition(".")[0]
+_BASES = tuple(
+    f"{_PACKAGE}.{name}"
+    for name in ("bases", "bases_eva02", "bases_vitdet", "bases_dino", "bases_classification", "bases_segmentation")
+)
 
 
 def config_source(heading: str, config: Config) -> str:
@@ -55,9 +42,11 @@ def config_source(heading: str, config: Config) -> str:
     arguments = [line for section, fields in sections.items() for line in _section(section, fields)]
     decay = f"{type(config.schedule.decay).__name__}("
     imports = [f"from {module} import {name}" + (" as BASE" if name.isupper() else "")]
-    imports.append("from cvpods_ext.config.override import override")
+    imports.append(f"from {_PACKAGE}.override import override")
     if any(f"decay={decay}" in line for line in arguments):
-        imports.append(f"from cvpods_ext.config.decay import {decay[:-1]}")
+        imports.append(f"from {_PACKAGE}.decay import {decay[:-1]}")
+    if sources := sorted({name for name in _DATA_SETS if any(f"={name}(" in line for line in arguments)}):
+        imports += [f"from {_DATA_SETS[name]} import {name}" for name in sources]
     start = "BASE" if name.isupper() else f"{name}()"
     body = [f"config = override(\n    {start},", *arguments, *top, ")"] if arguments or top else [f"config = {start}"]
     return "\n".join([f'"""{heading}\n"""', "", *sorted(imports), "", *body, ""])
@@ -80,17 +69,26 @@ def _items(items: list[str]) -> str:
 
 
 def _nearest(config: Config, values: Mapping[str, Any]) -> tuple[str, str, Config]:
-    """Name, module and value of the base from which the fewest settings differ."""
-    if isinstance(config, ClassificationConfig):
-        return "ClassificationConfig", "cvpods_ext.config.classification", ClassificationConfig()
-    candidates: dict[str, Config] = {name: getattr(bases, name) for name in _DETECTION_BASES}
+    """Name, module and value of the base from which the fewest settings differ; the bare class is one of them."""
+    kind: Any = _public(type(config))
+    candidates: list[tuple[str, str, Config]] = [(kind.__name__, kind.__module__, kind())]
+    for module in _BASES:
+        candidates += [
+            (name, module, base)
+            for name, base in vars(importlib.import_module(module)).items()
+            if isinstance(base, Config) and base.task == config.task and isinstance(config.model, type(base.model))
+        ]
 
-    def differing(name: str) -> int:
-        theirs = flatten(candidates[name])
-        return sum(theirs[key] != value for key, value in values.items() if key in theirs)
+    def differing(candidate: tuple[str, str, Config]) -> int:
+        theirs = flatten(candidate[2])
+        return sum(theirs[name] != value for name, value in values.items() if name in theirs)
 
-    best = min(candidates, key=differing)
-    return best, bases.__name__, candidates[best]
+    return min(candidates, key=differing)
+
+
+def _public(kind: type[Config]) -> type[Config]:
+    """The class of this package's configs that `kind` is or extends."""
+    return next(each for each in kind.__mro__ if each.__module__.startswith(_PACKAGE))
 
 
 def _value(config: Config, key: str) -> Any:
@@ -106,6 +104,11 @@ def _text(value: Any) -> str:
         return f'r"{value}"' if raw else json.dumps(value, ensure_ascii=False)
     if value is None or isinstance(value, bool | int | float):
         return repr(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changed = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+        defaults = {one.name: one.default for one in dataclasses.fields(value)}
+        shown = [f"{name}={_text(each)}" for name, each in changed.items() if each != defaults[name]]
+        return f"{type(value).__name__}({', '.join(shown)})"
     if isinstance(value, tuple):
         return _items(list(map(_text, value)))
     raise ConfigError(f"{value!r:.80} cannot be written into a config.py")
