@@ -82,7 +82,7 @@ def _sampling(config: DetectionConfig, train: Annotations, limits: tuple[int, in
     if statistics.nothing_repeats(pairs, "repeat_factor", threshold):
         threshold = _rounded(4 * counts.min() / pairs.num_images)
     most = math.sqrt(max(1.0, threshold * pairs.num_images / counts.min()))
-    why = f"{counts.max()} images of the most frequent class, {counts.min()} of the rarest, drawn {most:.1f} times as often"
+    why = f"{counts.max()} images of the commonest class, {counts.min()} of the rarest, drawn {most:.1f} times as often"
     found = [] if config.data.sampler == "repeat_factor" else [Choice("data.sampler", "repeat_factor", why)]
     reason = f"classes of fewer than about {threshold * pairs.num_images:.0f} of {pairs.num_images} images are repeated"
     return [*found, Choice("data.repeat_threshold", threshold, reason)]

@@ -68,7 +68,7 @@ def test_a_new_user_gets_a_table_with_the_right_groups(own, monkeypatch, capsys)
     groups = [int((counts <= low).sum()), int(((counts > low) & (counts <= high)).sum()), int((counts > high).sum())]
     assert min(groups) > 0
     assert sum(groups) == 7
-    assert f"rare <= {low} < common <= {high} < frequent" in results.settings["frequency_by"]
+    assert f"rare <= {low} < common <= {high} < frequent" in results.settings["frequency"]
     assert all(results.metrics["segm"][name] is not None for name in ("AP", "APc", "APf"))
 
 
