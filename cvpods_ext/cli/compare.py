@@ -37,6 +37,7 @@ def main() -> None:
     flags.add_argument("--task", default="", metavar="FAMILY", help="family of metrics (default: all measured ones)")
     flags.add_argument("--metrics", default="", metavar="A,B", help="columns (default: the usual ones of the family)")
     flags.add_argument("--out", type=Path, metavar="FILE", help="write there; .md, .csv and .tex choose the format")
+    flags.add_argument("--wide", action="store_true", help="on the terminal, also rows and columns without numbers")
     flags.add_argument("--intervals", action="store_true", help="resample the predictions on disk: how sure is it?")
     flags.add_argument(
         "--reference", default="", metavar="NAME", help="intervals of differences to this row (default: first)"
@@ -77,7 +78,7 @@ def _run(arguments: argparse.Namespace, own_flags: Mapping[str, str]) -> None:
         if arguments.html:
             write_text(arguments.html, render(request.title, built, details.page()))
             print(f"{arguments.html}: {arguments.html.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
-    _show(built, arguments.format or _format_of(arguments.out), arguments.out)
+    _show(built, arguments.format or _format_of(arguments.out), arguments.out, arguments.wide)
 
 
 def _require_row(name: str, entries: Sequence[Entry]) -> None:
@@ -103,12 +104,12 @@ def _request(entries: Sequence[Entry], arguments: argparse.Namespace, given: Map
     return request
 
 
-def _show(tables: Sequence[Table], style: str, out: Path | None) -> None:
-    from cvpods_ext.report.table import RENDERERS, print_tables
+def _show(tables: Sequence[Table], style: str, out: Path | None, wide: bool) -> None:
+    from cvpods_ext.report.table import RENDERERS, measured_only, print_tables
     from cvpods_ext.runtime.files import write_text
 
     if style == "terminal" and out is None:
-        print_tables(tables)
+        print_tables(tables if wide else list(map(measured_only, tables)))
         return
     text = "\n".join(RENDERERS["markdown" if style == "terminal" else style](table) for table in tables)
     if out is None:

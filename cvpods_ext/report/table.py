@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from rich.text import Text
 
 from cvpods_ext.evaluation.metric_table import Metric
 from cvpods_ext.runtime.text import csv_cell
+from cvpods_ext.runtime.words import counted
 
 UNMEASURED = "-"
 NO_GROUND_TRUTH = "n/a"
@@ -93,21 +95,48 @@ def to_terminal(table: Table, width: int) -> Group:
 def fitted(table: Table, width: int) -> Table:
     """The table with less text if it is wider than a screen of `width` characters.
 
-    What all names begin with is said once, below, and headings are abbreviated.
+    What all names begin and end with is said once, below, and headings are abbreviated.
     """
-    notes = list(table.notes)
     if _width([max(map(len, column)) for column in _texts(table)]) <= width:
         return table
     header = tuple(name.replace("published ", "publ. ") for name in table.header)
     names = [row[0].text.split(".") for row in table.rows]
-    words = zip(*(name[:-1] for name in names), strict=False)
-    shared = [column[0] for column in itertools.takewhile(lambda column: len(set(column)) == 1, words)]
-    rows = table.rows
-    if shared and len(names) > 1:
-        short = ("…" + ".".join(name[len(shared) :]) for name in names)
-        rows = tuple((replace(row[0], text=text), *row[1:]) for text, row in zip(short, rows, strict=True))
-        notes.insert(0, f"… stands for {'.'.join(shared)}.")
-    return replace(table, header=header, rows=rows, notes=tuple(notes))
+    start = _shared([name[:-1] for name in names])
+    end = _shared([name[len(start) + 1 :][::-1] for name in names])[::-1]
+    if len(names) < 2 or not start + end:
+        return replace(table, header=header)
+    short = [".".join(name[len(start) : len(name) - len(end)]) for name in names]
+    short = [f"{'…' if start else ''}{text}{'…' if end else ''}" for text in short]
+    rows = tuple((replace(row[0], text=text), *row[1:]) for text, row in zip(short, table.rows, strict=True))
+    left_out = [f"begin with {'.'.join(start)}."] if start else []
+    left_out += [f"end in .{'.'.join(end)}"] if end else []
+    return replace(table, header=header, rows=rows, notes=(f"names {' and '.join(left_out)}", *table.notes))
+
+
+def _shared(names: Sequence[Sequence[str]]) -> list[str]:
+    """The words that all names begin with."""
+    return [words[0] for words in itertools.takewhile(lambda words: len(set(words)) == 1, zip(*names, strict=False))]
+
+
+def measured_only(table: Table) -> Table:
+    """The table without rows and columns that hold no number, where some hold one; a note counts the rows."""
+    numbers = range(table.text_columns, len(table.header))
+
+    def is_empty(cell: Cell) -> bool:
+        return cell.value is None and cell.text == UNMEASURED
+
+    rows = [row for row in table.rows if not all(is_empty(row[i]) for i in numbers)]
+    if not rows:
+        return table
+    kept = [i for i in range(len(table.header)) if i < table.text_columns or not all(is_empty(row[i]) for row in rows)]
+    missing = len(table.rows) - len(rows)
+    note = (f"not shown: {counted(missing, 'experiment')} without numbers; --wide shows all",) if missing else ()
+    return replace(
+        table,
+        header=tuple(table.header[i] for i in kept),
+        rows=tuple(tuple(row[i] for i in kept) for row in rows),
+        notes=(*table.notes, *note),
+    )
 
 
 def _texts(table: Table) -> list[list[str]]:
@@ -191,6 +220,7 @@ def to_latex(table: Table) -> str:
 RENDERERS: dict[str, Callable[[Table], str]] = {"markdown": to_markdown, "csv": to_csv, "latex": to_latex}
 
 _NARROWEST_NAME = 12
+_PIPE = 240  # characters of a line
 _LATEX = {
     **{character: "\\" + character for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -209,7 +239,8 @@ def _escape_markdown(text: str) -> str:
 
 
 def print_tables(tables: Sequence[Table]) -> None:
-    """Show tables on stdout; into a pipe they keep their full width."""
-    out = Console() if sys.stdout.isatty() else Console(width=240)
+    """Show tables on stdout; into a pipe they keep their full width, unless COLUMNS says another."""
+    given = os.environ.get("COLUMNS", "")
+    out = Console() if sys.stdout.isatty() or given.isdecimal() else Console(width=_PIPE)
     for table in tables:
         out.print(to_terminal(fitted(table, out.width), out.width))

@@ -12,6 +12,7 @@ from cvpods_ext.report.table import (
     Table,
     fitted,
     mark_best,
+    measured_only,
     to_csv,
     to_latex,
     to_markdown,
@@ -108,7 +109,7 @@ def test_what_all_names_begin_with_is_said_once_where_the_screen_is_narrow():
     short = fitted(table, width=20)
     assert [row[0].text for row in short.rows] == ["…a", "…b.c"]
     assert short.header == ("experiment", "publ. AP")
-    assert short.notes == ("… stands for mask.res50.",)
+    assert short.notes == ("names begin with mask.res50.",)
     assert fitted(table, width=40) == table
     for untouched in (("one.two",), ("alpha", "beta"), ("a.b", "a")):
         table = Table("t", ("experiment",), tuple((Cell(name),) for name in untouched))
@@ -133,3 +134,34 @@ def test_names_are_folded_behind_dots():
     out.print(to_terminal(Table("t", ("experiment", "AP"), rows), 30))
     lines = [line.strip(" -") for line in out.file.getvalue().splitlines()]
     assert lines[3:6] == ["mask_rcnn.res50.fpn.", "lvisv1.multiscale.rfs.1x", "other"]
+
+
+def test_what_all_names_end_in_is_left_out_as_well_but_never_a_whole_name():
+    def short(*names):
+        rows = tuple((Cell(name), Cell("1.0", 1.0)) for name in names)
+        return fitted(Table("t", ("experiment", "AP"), rows), 10)
+
+    narrow = short("mask.res50.rfs.1x", "mask.res101.1x", "mask.res50.cos.rfs.1x")
+    assert [row[0].text for row in narrow.rows] == ["…res50.rfs…", "…res101…", "…res50.cos.rfs…"]
+    assert narrow.notes == ("names begin with mask. and end in .1x",)
+    narrow = short("mask.res50.rfs.1x", "mask.res50.1x")
+    assert [row[0].text for row in narrow.rows] == ["…rfs.1x", "…1x"]
+    assert [row[0].text for row in short("a.b.1x", "a.b.1x").rows] == ["…1x", "…1x"]
+
+
+def test_rows_and_columns_without_numbers_are_left_out_and_counted():
+    table = Table(
+        "t",
+        ("experiment", "AP", "APr", "published AP"),
+        (
+            (Cell("a"), Cell("-"), Cell("-"), Cell("2.0", 2.0)),
+            (Cell("b"), Cell("-"), Cell("-"), Cell("-")),
+            (Cell("c"), Cell("-"), Cell("n/a"), Cell("-")),
+        ),
+    )
+    short = measured_only(table)
+    assert short.header == ("experiment", "APr", "published AP")
+    assert [row[0].text for row in short.rows] == ["a", "c"]
+    assert short.notes == ("not shown: 1 experiment without numbers; --wide shows all",)
+    empty = Table("t", ("experiment", "AP"), ((Cell("b"), Cell("-")),))
+    assert measured_only(empty) is empty
