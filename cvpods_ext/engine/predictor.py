@@ -120,10 +120,10 @@ def load(
     """
     loaded = load_experiment(playground.find(experiment), overrides)
     path = None if weights == UNTRAINED else weights_to_test(loaded, None if weights is None else str(weights))
-    return model_of(loaded, path, _device(device))
+    return model_of(loaded, path, device_of(device))
 
 
-def _device(wanted: str | torch.device | None) -> torch.device:
+def device_of(wanted: str | torch.device | None) -> torch.device:
     """The device of that name, the first GPU or the CPU for None; ConfigError for one that cannot be used."""
     try:
         device = torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from cvpods_ext.errors import ConfigError
+from cvpods_ext.runtime.frames import data_frame
 
 ReadPixels = Callable[[], np.ndarray]
 """Gives the picture as (3, H, W) uint8 in RGB; called only when something is drawn."""
@@ -53,11 +52,7 @@ class ImageResult(ABC):
 
     def to_pandas(self) -> Any:
         """The rows as a pandas.DataFrame. ConfigError where pandas is not installed."""
-        try:
-            pandas = importlib.import_module("pandas")
-        except ImportError:
-            raise ConfigError("to_pandas needs pandas: pip install pandas") from None
-        return pandas.DataFrame(self.rows(), columns=list(self.columns))
+        return data_frame(self.rows(), list(self.columns))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.source}: {self.summary()}>"

@@ -18,6 +18,7 @@ from cvpods_ext.config import playground
 from cvpods_ext.data.annotations import annotations
 from cvpods_ext.data.catalog import resolve
 from cvpods_ext.errors import ConfigError, DataError, WeightsError
+from cvpods_ext.evaluation.results import Results
 from cvpods_ext.tasks.detection_result import DetectionResult
 
 
@@ -263,3 +264,28 @@ def test_pictures_of_one_name_do_not_replace_each_other(tmp_path):
     assert picture_names(files, tmp_path / "out") == [
         tmp_path / "out" / name for name in ("a.jpg", "a.jpg.jpg", "b/a.jpg")
     ]
+
+
+def test_a_test_from_python_gives_the_numbers_of_the_command(trained, tmp_path):
+    folder = trained[0].experiment.folder
+    expected = Results.read(next(folder.rglob("results.json")))
+    found = cvpods_ext.evaluate(folder, device="cpu", overrides=["data.workers=0"])
+    assert found.metrics == expected.metrics
+    assert found.content == expected.content
+    imported = cvpods_ext.evaluate(folder, detections=folder.parent / "tested.json")
+    assert imported.is_imported
+    assert imported.metrics["bbox"]["AP"] == pytest.approx(expected.metrics["bbox"]["AP"])
+
+
+def test_a_comparison_has_the_exact_numbers_of_the_table(trained):
+    folder = trained[0].experiment.folder
+    expected = Results.read(next(folder.rglob("results.json")))
+    table = cvpods_ext.compare(folder, families=["bbox"], metrics=["AP", "APr"])
+    rows = [row for row in table.rows() if row["experiment"].startswith("tiny")]
+    assert rows[0]["AP"] == expected.metrics["bbox"]["AP"]
+    assert rows[0]["table"].endswith(" bbox")
+    assert "experiment" in str(table)
+    assert max(map(len, str(table).splitlines())) <= 100
+    assert table.to_markdown().startswith("**")
+    with pytest.raises(ConfigError, match="unknown metric 'APx'"):
+        cvpods_ext.compare(folder, metrics=["APx"])
