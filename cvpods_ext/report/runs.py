@@ -63,15 +63,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class Found:
-    """The rows found in some folders, and how many results were left out, by the keys of LEFT_OUT."""
+    """The rows found in some folders, how many results were left out, by the keys of LEFT_OUT, and folders whose
+    config.py cannot be loaded, with the reason.
+    """
 
     entries: list[Entry]
     left_out: Mapping[str, int] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def notes(self) -> list[str]:
         """What a reader of a table of these rows must know about the search."""
-        return [f"left out: {counted(n, 'result')} {LEFT_OUT[kind]}" for kind, n in self.left_out.items()]
+        notes = [f"left out: {counted(n, 'result')} {LEFT_OUT[kind]}" for kind, n in self.left_out.items()]
+        return notes + [f"left out: {folder}, {reason}" for folder, reason in self.unreadable.items()]
 
 
 def collect(folders: Sequence[Path]) -> Found:
@@ -82,16 +86,22 @@ def collect(folders: Sequence[Path]) -> Found:
     paths, left_out = _search(folders, "results.json")
     entries = group((path, Results.read(path)) for path in paths)
     measured = {entry.experiment for entry in entries}
+    unreadable: dict[str, str] = {}
     for config in _search(folders, "config.py")[0]:
         folder = config.resolve().parent  # "." has no name
         if (folder / "net.py").is_file() and folder.name not in measured:
-            entries.append(unmeasured(folder))
+            try:
+                entries.append(unmeasured(folder))
+            except ConfigError as error:  # one that cannot be loaded hides no others
+                unreadable[folder.name] = str(error).split("\n")[0]
+    if not entries and unreadable:
+        raise ConfigError("\n".join(f"{folder}: {reason}" for folder, reason in unreadable.items()))
     if not entries:
         listed = ", ".join(map(str, folders))
         raise ConfigError(
             f"no results.json and no experiment folder in {listed}. Run pods_test in an experiment folder."
         )
-    return Found(entries, left_out)
+    return Found(entries, left_out, unreadable)
 
 
 def group(found: Iterable[tuple[Path, Results]]) -> list[Entry]:

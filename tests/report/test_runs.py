@@ -264,3 +264,18 @@ def test_a_measured_experiment_stands_once_where_one_is_in_its_folder(tmp_path, 
     write_results(folder, "a", {"AP": 1.0})
     monkeypatch.chdir(folder)
     assert [(entry.experiment, len(entry.runs)) for entry in collect([Path()]).entries] == [("a", 1)]
+
+
+def test_a_folder_that_cannot_be_loaded_hides_no_others(tmp_path):
+    write_run(tmp_path / "sound")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.py").write_text("config = 3\n")
+    (broken / "net.py").write_text("")
+    found = collect([tmp_path])
+    assert len(found.entries) == 1
+    assert len(found.notes) == 1
+    assert found.notes[0].startswith("left out: broken, ")
+    assert "must define `config = override(BASE, ...)`, got 3" in found.notes[0]
+    with pytest.raises(ConfigError, match="must define `config"):
+        collect([broken])
