@@ -55,7 +55,8 @@ def schedule_settings(config: AttributeDict, epoch_images: int | None = None) ->
         warmup=scheduler.WARMUP_METHOD,
         warmup_iters=scheduler.WARMUP_ITERS,
         warmup_factor=float(scheduler.WARMUP_FACTOR),
-        lr_multipliers=((r".*\.bias", bias),) if bias != 1 else (),
+        # of norms it is not, as in cvpods
+        lr_multipliers=((r"(?!.*norm\.bias).*\.bias", bias),) if bias != 1 else (),
         batch_size=solver.IMS_PER_BATCH,
         images_per_device=solver.IMS_PER_DEVICE // solver.BATCH_SUBDIVISIONS,
         optimizer=_OPTIMIZERS[optimizer.NAME],

@@ -10,6 +10,7 @@ import torch
 
 from cvpods_ext.config import flatten
 from cvpods_ext.config.experiment import load_experiment
+from cvpods_ext.engine.optim import rate_factors
 from cvpods_ext.errors import ConfigError
 
 NAMES = ("cvpods", "config", "net", "roi_heads")
@@ -173,3 +174,14 @@ def test_class_counts_are_found_beside_the_package_whatever_the_data_root_is_cal
     assert not (data / "lvis" / "num_shots_v1.0.json").exists()
     assert (model.data_parent.path / "datasets" / "lvis" / "lvis_v1_train.json").is_file()
     assert os.path.basename(model.data_parent.path / "datasets") == "datasets"
+
+
+def test_the_factor_of_biases_leaves_those_of_norms_alone(root):
+    """As D2SGD, which asks for the kind of a module before it asks for the name of a parameter."""
+    words = ["SOLVER.OPTIMIZER.BIAS_LR_FACTOR", "2.0", "MODEL.FPN.NORM", "'GN'", "MODEL.WEIGHTS", "none"]
+    experiment = load_experiment(old_folders.plain(root / "plain"), words)
+    model = experiment.build_model()
+    factors = rate_factors(model, experiment.config.schedule)
+    doubled = {name for name, factor in factors.items() if factor == 2}
+    assert doubled == {name for name, p in model.named_parameters() if name.endswith(".bias") and ".norm." not in name}
+    assert any(".norm." in name for name, _ in model.named_parameters())
