@@ -13,14 +13,14 @@ from pathlib import Path
 
 import mini_methods
 
-from cvpods_ext.cli import mini_runs
+from cvpods_ext.cli.jobs import command
 
 METHODS = ("plain", "rfs", "cos_norm", "cos_norm.disalign", "balanced_softmax", "logit_adjustment")
 
 
 def prepare(datasets: Path) -> None:
     """Draw the shapes."""
-    mini_runs.command("data", "synth-classes", str(datasets))
+    command("data", "synth-classes", str(datasets))
 
 
 if __name__ == "__main__":

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import mini_methods
 
-from cvpods_ext.cli import mini_runs
+from cvpods_ext.cli.jobs import command
 
 METHODS = ("", ".fed", ".efl", ".logit_adjustment")
 
 
 def prepare(datasets: Path) -> None:
     """Draw the photos."""
-    mini_runs.command("data", "synth", str(datasets))
+    command("data", "synth", str(datasets))
 
 
 if __name__ == "__main__":

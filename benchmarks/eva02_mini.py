@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cvpods_ext.cli import mini_runs
+from cvpods_ext.cli.jobs import command
 from cvpods_ext.config import override
 from cvpods_ext.config.detection import DetectionConfig
 from cvpods_ext.config.experiment import load_experiment
@@ -141,8 +142,8 @@ def main() -> None:
     for name, init in (("pretrained", os.path.relpath(target, folder)), ("scratch", "none")):
         where = ("--dir", str(folder), "--device", "cpu")
         settings = (f"output=outputs/{name}", f"model.init={init}", *given.overrides)
-        mini_runs.command("train", *where, *settings)
-        mini_runs.command("test", *where, *settings)
+        command("train", *where, *settings)
+        command("test", *where, *settings)
         results.append(kept(folder / "outputs" / name, given.keep))
     mini_runs.show(results, given.keep / "table.md" if given.keep else None)
 

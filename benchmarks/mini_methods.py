@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cvpods_ext.cli import mini_runs
+from cvpods_ext.cli.jobs import command
 
 MINI = Path(__file__).resolve().parents[1] / "playground" / "mini"
 
@@ -38,5 +39,5 @@ def main(doc: str, prefix: str, methods: Sequence[str], prepare: Callable[[Path]
     results = list(map(output, every))
     mini_runs.show(results, out / "table.md")
     asked = ("--intervals", "--reference", folders[0].name, "--format", "markdown", "--out", str(out / "intervals.md"))
-    mini_runs.command("compare", *asked, *map(str, results))
+    command("compare", *asked, *map(str, results))
     print(f"{len(runs)} runs in {(time.monotonic() - started) / 60:.1f} minutes; wrote {out}")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from overfit_photos import choose_photos, run
 
-from cvpods_ext.cli.mini_runs import command
+from cvpods_ext.cli.jobs import command
 
 CONFIG = '''"""Memorise the label maps of a few photos."""
 

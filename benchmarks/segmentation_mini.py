@@ -13,14 +13,14 @@ from pathlib import Path
 
 import mini_methods
 
-from cvpods_ext.cli import mini_runs
+from cvpods_ext.cli.jobs import command
 
 METHODS = ("plain", "rfs.weighted", "logit_adjustment", "seesaw")
 
 
 def prepare(datasets: Path) -> None:
     """Draw the photos, and write their masks as label maps."""
-    mini_runs.command("data", "synth", str(datasets), "--label-maps")
+    command("data", "synth", str(datasets), "--label-maps")
 
 
 if __name__ == "__main__":

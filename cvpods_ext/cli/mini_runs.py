@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import shlex
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cvpods_ext
+from cvpods_ext.cli import jobs as job_list
+from cvpods_ext.cli.jobs import command
 from cvpods_ext.config.experiment import load_experiment
-from cvpods_ext.errors import ConfigError, TrainingError
-from cvpods_ext.runtime.progress import track
-
-logger = logging.getLogger(__name__)
+from cvpods_ext.errors import ConfigError
 
 Run = tuple[Path, int]  # folder of the experiment, seed
 Kept = Callable[[Run], Path]  # the folder in which the results of a run are kept
@@ -75,13 +69,19 @@ def run(
     Results are copied to where they are `kept` as they come. With several `jobs` so many experiments run side by side
     and share the processors; what they print goes to a console.txt each.
     """
-    if jobs > 1:
-        _side_by_side({one: _steps(*one, device, overrides) for one in runs}, jobs, kept)
-        return
-    for one in runs:
-        for name, *arguments in _steps(*one, device, overrides):
-            command(name, *arguments)
-        _keep(one, kept)
+    made = {_job(one, device, overrides): one for one in runs}
+    job_list.run(list(made), jobs, lambda job: _keep(made[job], kept))
+
+
+def _job(one: Run, device: str, overrides: Sequence[str]) -> job_list.Job:
+    folder, seed = one
+    first = first_stage(folder)
+    after = _name(folder.parent / first, seed) if first else ""
+    return job_list.Job(_name(folder, seed), _output(one), tuple(_steps(*one, device, overrides)), after)
+
+
+def _name(folder: Path, seed: int) -> str:
+    return f"{folder.name}, seed {seed}"
 
 
 def compare(folders: Sequence[Path], seeds: int, kept: Kept | None, table: Path | None) -> None:
@@ -119,18 +119,6 @@ def is_calibration(folder: Path) -> bool:
     return load_experiment(folder).config.schedule.fit == "none"
 
 
-def command(name: str, *arguments: str) -> None:
-    """Run one of our commands as a user would, showing it first."""
-    print(f"\n$ pods_{name} {shlex.join(arguments)}", flush=True)
-    finished = subprocess.run([sys.executable, "-c", _code(name), *arguments], check=False)
-    if finished.returncode:
-        sys.exit(finished.returncode)
-
-
-def _code(name: str) -> str:
-    return f"from cvpods_ext.cli.{name} import main; main()"
-
-
 def _steps(folder: Path, seed: int, device: str, overrides: Sequence[str]) -> list[tuple[str, ...]]:
     """The commands of one experiment: name and arguments."""
     settings = [f"seed={seed}", f"output=outputs/seed{seed}", *overrides]
@@ -143,38 +131,3 @@ def _steps(folder: Path, seed: int, device: str, overrides: Sequence[str]) -> li
         settings.append(f"model.init={os.path.relpath(weights, folder)}")
     train = ("train", *where, "--resume", *settings)
     return [train] if folder.name == TRUNK else [train, ("test", *where, *settings)]
-
-
-def _side_by_side(steps: Mapping[Run, list[tuple[str, ...]]], jobs: int, kept: Kept | None) -> None:
-    """Work through the runs in their order, `jobs` at a time, each after its first stage; one line for each."""
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
-    pending: dict[Run, Future[None]] = {}
-    with ThreadPoolExecutor(jobs) as pool:
-        for one in steps:
-            # A first stage was handed in before, so it runs or has run, and waiting for it always ends.
-            before = pending.get((one[0].parent / first_stage(one[0]), one[1]))
-            pending[one] = pool.submit(_quietly, _output(one), steps[one], before)
-        runs = {future: one for one, future in pending.items()}
-        for done in track(as_completed(runs), "experiments", total=len(runs)):
-            if error := done.exception():
-                pool.shutdown(cancel_futures=True)
-                raise error
-            _keep(runs[done], kept)
-            logger.info("finished %s, seed %d", runs[done][0].name, runs[done][1])
-
-
-def _quietly(output: Path, steps: Sequence[tuple[str, ...]], before: Future[None] | None) -> None:
-    """Run the commands of one experiment one after another, their output in a file. UserError if one fails."""
-    if before is not None:
-        before.result()
-    output.mkdir(parents=True, exist_ok=True)
-    console = output / "console.txt"
-    with open(console, "a", encoding="utf-8") as file:
-        for name, *arguments in steps:
-            file.write(f"$ pods_{name} {shlex.join(arguments)}\n")
-            file.flush()
-            finished = subprocess.run(
-                [sys.executable, "-c", _code(name), *arguments], check=False, stdout=file, stderr=subprocess.STDOUT
-            )
-            if finished.returncode:
-                raise TrainingError(f"pods_{name} failed for {output.parent.parent.name}: see {console}")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cvpods_ext.cli import mini_runs, zoo
-from cvpods_ext.errors import ConfigError, TrainingError
+from cvpods_ext.cli import jobs, mini_runs, zoo
+from cvpods_ext.errors import ConfigError
 from cvpods_ext.evaluation.results import Results
 from cvpods_ext.report.compare import tables
 from cvpods_ext.report.runs import group, results_of
@@ -39,7 +39,7 @@ def test_chosen_methods_bring_their_first_stages_along():
 
 def test_calibrations_after_training_are_only_tested(monkeypatch):
     called = []
-    monkeypatch.setattr(mini_runs, "command", lambda name, *arguments: called.append((name, arguments)))
+    monkeypatch.setattr(jobs, "command", lambda name, *arguments: called.append((name, arguments)))
     folders = zoo.in_order(MINI, ["norcal", "bags"])
     mini_runs.run(mini_runs.every(folders, seeds=1))
     assert [name for name, _ in called] == ["train", "train", "test", "test", "train", "test"]
@@ -87,31 +87,3 @@ def test_changed_experiments_are_not_kept_as_the_experiment(monkeypatch, capsys)
 def test_an_unknown_method_is_answered_with_the_known_ones():
     with pytest.raises(ConfigError, match=r"no method called sesaw in .*; there are .*seesaw"):
         zoo.in_order(MINI, ["sesaw"])
-
-
-@pytest.fixture
-def order(tmp_path, monkeypatch):
-    """Commands that wait a little, write their first argument to the returned file, and fail if it is called bad."""
-    file = tmp_path / "order.txt"
-    code = (
-        "import sys, time; time.sleep(0.1); open({!r}, 'a').write(sys.argv[1] + '\\n'); sys.exit(sys.argv[1] == 'bad')"
-    )
-    monkeypatch.setattr(mini_runs, "_code", lambda name: code.format(str(file)))
-    monkeypatch.setattr(mini_runs, "first_stage", lambda folder: {"second": "first"}.get(folder.name, ""))
-    monkeypatch.setattr(mini_runs, "_keep", lambda run, kept: None)
-    return file
-
-
-def test_side_by_side_a_second_stage_waits_for_its_first(tmp_path, order):
-    first, second = (tmp_path / "first", 0), (tmp_path / "second", 0)
-    steps = {first: [("train", "train first"), ("test", "test first")], second: [("train", "train second")]}
-    mini_runs._side_by_side(steps, jobs=2, kept=None)
-    assert order.read_text().splitlines() == ["train first", "test first", "train second"]
-    assert "$ pods_test 'test first'" in (tmp_path / "first" / "outputs" / "seed0" / "console.txt").read_text()
-
-
-def test_side_by_side_a_failure_names_the_file_with_its_words(tmp_path, order):
-    steps = {(tmp_path / "first", 0): [("train", "bad"), ("test", "never")]}
-    with pytest.raises(TrainingError, match=r"pods_train failed for first: see .*console\.txt"):
-        mini_runs._side_by_side(steps, jobs=2, kept=None)
-    assert order.read_text() == "bad\n"
