@@ -31,6 +31,7 @@ COMMANDS = (
     "predict",
     "import_folder",
     "new",
+    "sweep",
     "compare",
     "status",
     "debug",

@@ -43,6 +43,18 @@ def warn_of_changes(experiment: Experiment, training_set_sha256: str) -> None:
         logger.warning("resuming with other Python files in %s than before", experiment.folder)
 
 
+def is_same_run(experiment: Experiment) -> bool:
+    """Whether the output folder holds a run of the settings and sources that the experiment has now."""
+    try:
+        before = read_json(experiment.output / CONFIG)
+        settings = dict(before["config"])
+    except (DataError, ValueError, KeyError, TypeError):
+        return False
+    now = json.loads(json.dumps(flatten(experiment.config)))
+    differ = [key for key in settings.keys() | now.keys() if settings.get(key) != now.get(key)]
+    return not any(map(_decides_training, differ)) and before.get("sources_sha256") == sources_sha256(experiment.folder)
+
+
 def _other_content(experiment: Experiment, training_set: Any) -> DataError:
     sets = training_set if isinstance(training_set, list) else [training_set]
     names = [_name(one) for one in sets]
