@@ -11,12 +11,13 @@ from cvpods_ext.config.sweep import Swept
 from cvpods_ext.evaluation.metric_table import Family
 from cvpods_ext.evaluation.results import Results
 from cvpods_ext.report.charts import Axis, chart, colour, polyline, x_of, y_of
-from cvpods_ext.report.html import figure, render
+from cvpods_ext.report.html import figure, render, table_html
 from cvpods_ext.report.table import Table
 from cvpods_ext.report.task_report import PagePart
 from cvpods_ext.tasks.task import metric_table
 
 MOST_LINES = 6
+_LINE = 13  # pixels between labels
 _LOGARITHMIC = 8  # largest value divided by smallest, from which on an axis is logarithmic
 
 Points = Mapping[float, Sequence[float]]  # value of the setting -> the metric in every run with it
@@ -26,8 +27,8 @@ def page(name: str, tables: Sequence[Table], swept: Sequence[Swept], outputs: Se
     """HTML of the sweep of experiment `name`; the results lie in `outputs`."""
     results = [Results.read(output / "results.json") for output in outputs]
     figures = "".join(_figures(swept, results))
-    body = f'<div class="charts">{figures}</div>' if figures else ""
-    return render(f"Sweep of {name}", tables, PagePart(body=body))
+    charts = f'<div class="charts">{figures}</div>' if figures else ""
+    return render(f"Sweep of {name}", (), PagePart(body=charts + "".join(map(table_html, tables))))
 
 
 def _figures(swept: Sequence[Swept], results: Sequence[Results]) -> Iterator[str]:
@@ -92,7 +93,16 @@ def _chart(key: str, numbers: Sequence[float], lines: Mapping[str, Points]) -> s
             marks.append(
                 f'<circle cx="{across}" cy="{y_of(y, mean):.1f}" r="3.5" fill="{tone}"><title>{title}</title></circle>'
             )
-        at, mean = list(means.items())[-1]
-        label = f'<text x="{x_of(x, at) - 6:.1f}" y="{y_of(y, mean) - 7:.1f}" text-anchor="end" fill="{tone}">'
+    ends = {name: y_of(y, sum(points[max(points)]) / len(points[max(points)])) for name, points in lines.items()}
+    for position, (name, at) in enumerate(zip(lines, _apart(list(ends.values())), strict=True)):
+        label = f'<text x="{x_of(x, numbers[-1]) - 7:.1f}" y="{at:.1f}" text-anchor="end" fill="{colour(position)}">'
         marks.append(f"{label}{escape(name)}</text>")
     return chart(x, y, marks, f"metrics against {key}")
+
+
+def _apart(places: Sequence[float]) -> list[float]:
+    """Heights of labels above these places, from the lowest on pushed up so that no two overlap."""
+    found, last = [0.0] * len(places), math.inf
+    for i in sorted(range(len(places)), key=lambda i: -places[i]):
+        last = found[i] = min(places[i] - 8, last - _LINE)
+    return found
