@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from cvpods_ext.compat.configs import AttributeDict
 from cvpods_ext.compat.resnet_settings import resnet_settings
 from cvpods_ext.errors import ConfigError
-from cvpods_ext.modeling.backbones.resnet import BasicBlock, Bottleneck, ResNet, resnet
+from cvpods_ext.modeling.backbones.resnet import ResNet, resnet
+from cvpods_ext.modeling.layers import BatchNorm2d
 from cvpods_ext.modeling.necks.fpn import FPN
 
 
@@ -132,16 +133,7 @@ R = TypeVar("R", bound=ResNet)
 def _resnet(cfg: AttributeDict, kind: type[R] = ResNet) -> R:
     """The ResNet of `MODEL.RESNETS` and `MODEL.BACKBONE.FREEZE_AT`. ConfigError for a depth that is none."""
     network = resnet(**resnet_settings(cfg), kind=kind)
-    if cfg.MODEL.RESNETS.ZERO_INIT_RESIDUAL:
-        _start_as_identity(network)
+    for norm in network.modules():
+        if isinstance(norm, BatchNorm2d):  # those of FREEZE_AT are FrozenBN in cvpods, others move even where frozen
+            norm.moves_when_frozen = norm.weight.requires_grad
     return network
-
-
-def _start_as_identity(network: nn.Module) -> None:
-    """Zero the weight of the last norm of every block."""
-    for block in network.modules():
-        if isinstance(block, BasicBlock | Bottleneck):
-            last = block.conv3 if isinstance(block, Bottleneck) else block.conv2
-            weight = getattr(last.norm, "weight", None)  # a buffer of frozen norms
-            if weight is not None:
-                nn.init.zeros_(weight)

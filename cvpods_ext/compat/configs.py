@@ -79,6 +79,9 @@ class BaseConfig(AttributeDict):
         for level in reversed(type(self).__mro__):
             if "_defaults" in vars(level):
                 self.merge(vars(level)["_defaults"])
+        for level in reversed(type(self).__mro__[: type(self).__mro__.index(BaseConfig)]):
+            # class attributes are keys as well
+            self.merge({k: v for k, v in vars(level).items() if not k.startswith("_") and _is_setting(v)})
         self._register_configuration({**(d or {}), **kwargs})
 
     def _register_configuration(self, cfg: Mapping[str, Any]) -> None:
@@ -148,6 +151,10 @@ class BaseClassificationConfig(BaseConfig):
     """With the settings of image classification."""
 
     _defaults: ClassVar[dict[str, Any]] = defaults.CLASSIFICATION
+
+
+def _is_setting(value: Any) -> bool:
+    return isinstance(value, str | bytes | bool | int | float | list | tuple | Mapping | None)
 
 
 def find_key(param_dict: Mapping[str, Any], key: str) -> dict[str, Any]:

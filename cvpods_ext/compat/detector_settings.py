@@ -60,7 +60,7 @@ def detector_settings(config: AttributeDict) -> dict[str, Any]:
         raise ConfigError("\n".join(["this network cannot be built from our modules:", *lines]))
     model = config.MODEL
     rpn, heads, box, mask = model.RPN, model.ROI_HEADS, model.ROI_BOX_HEAD, model.ROI_MASK_HEAD
-    if box.NORM != mask.NORM and box.NUM_CONV:
+    if box.NORM != mask.NORM and box.NUM_CONV and model.MASK_ON:
         raise ConfigError(f"MODEL.ROI_BOX_HEAD.NORM is {box.NORM!r}, ROI_MASK_HEAD.NORM {mask.NORM!r}: set both alike")
     return dict(
         pixel_mean=tuple(map(float, model.PIXEL_MEAN)),
@@ -77,7 +77,7 @@ def detector_settings(config: AttributeDict) -> dict[str, Any]:
         class_agnostic_boxes=bool(box.CLS_AGNOSTIC_BBOX_REG),
         mask_convs=mask.NUM_CONV,
         mask_width=mask.CONV_DIM,
-        head_norm=mask.NORM,
+        head_norm=mask.NORM if model.MASK_ON else box.NORM,
         suppression=SUPPRESSION[model.NMS_TYPE],
         nms_threshold=float(heads.NMS_THRESH_TEST),
         score_threshold=float(heads.SCORE_THRESH_TEST),
@@ -89,6 +89,8 @@ def write_back(config: AttributeDict, changed: Mapping[str, Any]) -> None:
     """Set the old keys of `Detector` fields that were overridden under our names. ConfigError for one without a key."""
     model = config.MODEL
     for name, value in changed.items():
+        if name == "frozen_statistics_move":
+            continue  # read where the network is built
         if name in ("pixel_mean", "pixel_std"):
             model[name.upper()] = list(value)
         elif name == "anchor_sizes":

@@ -12,7 +12,7 @@ from typing import Any
 
 from cvpods_ext.compat.configs import AttributeDict, BaseClassificationConfig, BaseConfig
 from cvpods_ext.compat.namespace import Namespace
-from cvpods_ext.compat.stage_one import checkpoints_pass_for_present
+from cvpods_ext.compat.stage_one import Watch, checkpoints_pass_for_present
 from cvpods_ext.compat.stray_names import describe as describe_stray_names
 from cvpods_ext.compat.translate_classification import CLASSIFICATION
 from cvpods_ext.compat.translate_detection import DETECTION
@@ -22,6 +22,7 @@ from cvpods_ext.config.override import apply_overrides, flatten, override
 from cvpods_ext.config.schema import Config
 from cvpods_ext.errors import ConfigError, UserError
 
+_OUR_SETTING = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*=")
 _OLD_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 
 
@@ -32,6 +33,11 @@ class OldExperiment(Experiment):
     old: BaseConfig = field(default_factory=BaseConfig)
     translated: Config | None = None
     namespace: Namespace | None = None
+
+    @property
+    def is_as_published(self) -> bool:
+        """Never: nothing is written beside the files of the folder."""
+        return False
 
     def build_model(self) -> Any:
         """Call the folder's `build_model(cfg)` with a config of its own each time; returns a torch module.
@@ -98,9 +104,15 @@ def load(folder: Path, overrides: Sequence[str] = (), smoke: bool = False) -> Ol
     """
     pairs, assignments = split_overrides(overrides)
     namespace = Namespace(folder)
-    old = _import_config(folder, namespace)
+    old, watch = _import_config(folder, namespace)
     old = deepcopy(old)
     old.merge_from_list(pairs)
+    if watch.changed and not (folder / old.MODEL.WEIGHTS).is_file() and "MODEL.WEIGHTS" not in pairs[::2]:
+        raise ConfigError(
+            f"{folder / 'config.py'} changes the weights of a first stage while it is imported, which is not done "
+            f"here: nothing is read or written then. Write {old.MODEL.WEIGHTS or 'them'} once by a script of its own, "
+            "or say MODEL.WEIGHTS FILE and, for tensors to be left out, model.init_skip=('cls_score',)"
+        )
     translation = translation_of(old)
     translated = translation.convert(old, folder)
     lines = translation.untranslated(old, base_of(old))
@@ -117,8 +129,12 @@ def translation_of(old: BaseConfig) -> Translation:
 
 def base_of(old: BaseConfig) -> Mapping[str, Any]:
     """The config that the folder's own class changes."""
-    base = type(old).__base__
-    return base() if base is not None and issubclass(base, BaseConfig) else {}
+    for base in type(old).__mro__[1:]:
+        try:
+            return base() if issubclass(base, BaseConfig) else {}
+        except TypeError:  # one that asks for arguments
+            continue
+    return {}
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -132,19 +148,19 @@ def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
             assignments.append(word)
         elif separator:
             pairs += [key, value]
-        elif (following := next(rest, None)) is not None:
+        elif (following := next(rest, None)) is not None and not _OUR_SETTING.match(following):
             pairs += [key, following]
         else:
             raise ConfigError(f"the override {key} has no value: write {key} VALUE, or a key=value of ours")
     return pairs, assignments
 
 
-def _import_config(folder: Path, namespace: Namespace) -> BaseConfig:
+def _import_config(folder: Path, namespace: Namespace) -> tuple[BaseConfig, Watch]:
     """The object `config` of config.py. Whatever the file raises becomes a ConfigError that says where."""
     path = folder / "config.py"
-    if re.search(r"^\s*(import|from)\s+torch\b", path.read_text(encoding="utf-8"), re.MULTILINE):
+    if re.search(r"^\s*(import|from)\s+torch\b", path.read_text("utf-8", "replace"), re.MULTILINE):
         importlib.import_module("torch")  # so that its functions can be held back
-    with namespace.inside(), checkpoints_pass_for_present():
+    with namespace.inside(), checkpoints_pass_for_present() as watch:
         try:
             module = namespace.load("config")
         except (UserError, ImportError):
@@ -154,7 +170,7 @@ def _import_config(folder: Path, namespace: Namespace) -> BaseConfig:
     config = getattr(module, "config", None)
     if not isinstance(config, BaseConfig):
         raise ConfigError(f"{path} must define `config` as an object of a config class of cvpods, got {config!r:.80}")
-    return config
+    return config, watch
 
 
 def line_of(error: BaseException, folder: Path) -> str:

@@ -36,6 +36,7 @@ class Classification(ImageModel):
         super().__init__((mean, std))
         self.network: Any = build(cfg, ShapeSpec(channels=len(mean)))
         self.loss_evaluator: nn.Module = nn.CrossEntropyLoss()
+        self.changed_settings: list[str] = []  # by net.py, of the config that it was given
         self.data_parent: object = None
         self.during_a_step: Callable[[], AbstractContextManager[Any]] = nullcontext
 

@@ -16,6 +16,7 @@ from torch import nn
 from cvpods_ext.compat.folder import OldExperiment, base_of, line_of, load, translation_of
 from cvpods_ext.compat.our_network import Network, candidates, net_source
 from cvpods_ext.compat.probe import probe_batch
+from cvpods_ext.compat.twins import differing_starts, require_alike
 from cvpods_ext.config import bases, bases_classification, flatten
 from cvpods_ext.config.experiment import load_experiment
 from cvpods_ext.config.override import override
@@ -73,7 +74,11 @@ def import_folder(old: Path, new: Path) -> Imported:
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
-    return Imported(new, losses, tuple(_notes(experiment, model, new)))
+    torch.manual_seed(0)
+    fresh = load_experiment(new).build_model()
+    torch.manual_seed(0)
+    differing = differing_starts(experiment.build_model(), fresh, _our_name)
+    return Imported(new, losses, (*_notes(experiment, model, new), *differing))
 
 
 def _first_equal(
@@ -88,7 +93,8 @@ def _first_equal(
         _write(experiment, network, all_trains, new, ())
         trained = _trained(load_experiment(all_trains).build_model(), model)
         _write(experiment, network, attempt, new, trained)
-        ours = _losses(_ours(attempt, model), batch)
+        twin = _ours(attempt, model)
+        ours = _losses(twin, batch)
         files = {name: (attempt / name).read_bytes() for name in ("config.py", "net.py")}
         shutil.rmtree(all_trains)
         shutil.rmtree(attempt)
@@ -96,6 +102,7 @@ def _first_equal(
             for name, content in files.items():
                 (place / name).write_bytes(content)
             place.chmod(0o777 & ~_umask())
+            require_alike(model, twin, batch, _our_name)
             return theirs
         compared.append(", ".join(f"{name} {value:.6g}" for name, value in ours.items()))
     raise ConfigError(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from cvpods_ext.compat.class_count_files import DataParent
-from cvpods_ext.compat.configs import AttributeDict
+from cvpods_ext.compat.configs import AttributeDict, flat
 from cvpods_ext.compat.imagenet import Classification
 from cvpods_ext.compat.namespace import Namespace
 from cvpods_ext.compat.rcnn import GeneralizedRCNN
 from cvpods_ext.compat.translate_classification import OldClassification
+from cvpods_ext.compat.uncalled import require_called
 from cvpods_ext.data import catalog, classification
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.modeling.layers import BatchNorm2d
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
     from cvpods_ext.compat.folder import OldExperiment
 
 
+logger = logging.getLogger(__name__)
+
+_READ_BEFORE = (
+    "SOLVER.",
+    "DATASETS.",
+    "DATALOADER.",
+    "INPUT.",
+    "TRAINER.",
+    "TEST.EVAL_PERIOD",
+    "SEED",
+    "MODEL.WEIGHTS",
+)
 # What the network of a task is, and the module of cvpods.modeling.meta_arch that has it.
 _KINDS: dict[str, tuple[type, str]] = {
     "detection": (GeneralizedRCNN, "rcnn"),
@@ -33,6 +47,7 @@ def build(experiment: OldExperiment, namespace: Namespace, config: AttributeDict
     _check_classes(experiment, config)
     parent = DataParent(experiment.config.data, folder)
     namespace.set_root(parent.path)
+    before = {key: repr(value) for key, value in flat(config).items()}
     with namespace.inside():
         net = namespace.load("net")
         build_model = getattr(net, "build_model", None)
@@ -45,12 +60,23 @@ def build(experiment: OldExperiment, namespace: Namespace, config: AttributeDict
             f"build_model of {folder / 'net.py'} gives a {type(model).__name__}; this engine trains a "
             f"{wanted.__name__} of cvpods.modeling.meta_arch.{module}. To move another network: docs/old_folders.md"
         )
-    for norm in model.modules():
-        if isinstance(norm, BatchNorm2d) and isinstance(experiment.config, OldClassification):
-            norm.moves_when_frozen = experiment.config.model.frozen_statistics_move
+    require_called(model)
+    if not getattr(experiment.config.model, "frozen_statistics_move", True):
+        for norm in model.modules():
+            if isinstance(norm, BatchNorm2d):
+                norm.moves_when_frozen = False
+    model.changed_settings = _changed(before, config)
+    if late := [key for key in model.changed_settings if key.startswith(_READ_BEFORE)]:
+        logger.warning("net.py changes %s, which was read before and has no effect", ", ".join(late))
     model.during_a_step = namespace.names
     model.data_parent = parent
     return model
+
+
+def _changed(before: dict[str, str], config: AttributeDict) -> list[str]:
+    """Settings, other than builders, that are not as they were."""
+    now = {key: repr(value) for key, value in flat(config).items() if not callable(value)}
+    return sorted(key for key in now.keys() | before.keys() if now.get(key) != before.get(key))
 
 
 def _check_classes(experiment: OldExperiment, config: AttributeDict) -> None:

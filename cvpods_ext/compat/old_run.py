@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cvpods_ext.config.decay import MultiStep
 from cvpods_ext.config.experiment import Experiment
+from cvpods_ext.config.schema import Schedule
 from cvpods_ext.engine.checkpoint import CheckpointFolder
 from cvpods_ext.engine.earlier_run import INDEX
 from cvpods_ext.engine.optim import build_optimizer, select_trainable
@@ -67,11 +69,35 @@ def take_over(experiment: Experiment, folders: list[Path]) -> None:
     optimizer = build_optimizer(model, schedule)
     kept = _restore_momentum(optimizer, model, saved)
     scaler = torch.amp.GradScaler("cpu", enabled=schedule.precision == "fp16")
-    done = saved["iteration"] + 1  # cvpods notes the last step, we the number of steps
+    done = _progress(saved, schedule, source)
     state = TrainingState(model, optimizer, scaler).capture(done)
     with RunLock(experiment.output):
         CheckpointFolder(experiment.output, experiment.config.keep_checkpoints).save(state)
     logger.info("taken over from cvpods: %s, %d iterations, %s", source, done, kept)
+
+
+def _progress(saved: Mapping[str, Any], schedule: Schedule, source: Path) -> int:
+    """Steps done as this config counts them: cvpods scales a run with its number of GPUs, and its schedule tells."""
+    done = saved["iteration"] + 1  # cvpods notes the last step, we the number of steps
+    state = saved.get("scheduler")
+    state = state if isinstance(state, Mapping) else {}
+    theirs, ours = sorted(state.get("milestones") or ()), ()
+    if isinstance(schedule.decay, MultiStep):
+        ours = schedule.decay.milestones(schedule.iters)
+    if not theirs or not ours or len(theirs) != len(ours) or not all(isinstance(one, int) for one in theirs):
+        return done
+    ratio = theirs[-1] / ours[-1]
+    if any(abs(a / b - ratio) > 0.01 * ratio for a, b in zip(theirs, ours, strict=True)):
+        raise WeightsError(
+            f"{source} is of a schedule with drops at {theirs}, and this folder has them at {list(ours)}: resuming "
+            "would be a run of neither. Start from it by --weights, or give the folder that schedule"
+        )
+    if abs(ratio - 1) > 1e-6:
+        logger.warning(
+            "%s is of a run %.3g times as long, on another number of GPUs: its iteration %d is %d here",
+            source, ratio, done, round(done / ratio),
+        )  # fmt: skip
+    return round(done / ratio)
 
 
 def _last_checkpoint(folder: Path) -> Path | None:

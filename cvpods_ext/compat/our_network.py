@@ -37,7 +37,9 @@ _CLASSIFIERS: dict[type, str] = {
     ),
 }
 _BUILDERS = {True: "mask_rcnn_fpn", False: "faster_rcnn_fpn"}
-_RESNET_DEFAULTS = dict(norm="FrozenBN", groups=1, width_per_group=64, stride_in_1x1=True, freeze_at=2)
+_RESNET_DEFAULTS = dict(
+    norm="FrozenBN", groups=1, width_per_group=64, stride_in_1x1=True, freeze_at=2, zero_residual=False
+)
 _SCALE = 20.0  # that a cosine classifier starts with
 _BUILD, _CLASSES = "cvpods_ext.modeling.detection.build", "cvpods_ext.modeling.classification"
 
@@ -70,6 +72,8 @@ def candidates(model: nn.Module, config: AttributeDict) -> Iterator[Network]:
     Its parts say what they are but for its loss, which is in code of the folder.
     """
     reasons = list(_reasons(model, config))
+    if changed := getattr(model, "changed_settings", []):
+        reasons.append(f"net.py changes settings: {', '.join(changed)}; write their values into config.py")
     if reasons:
         raise ConfigError("\n".join(["our builders do not make this network:", *reasons]))
     weighted = _exponent(config)

@@ -24,8 +24,14 @@ def settings(aug: AttributeDict) -> dict[str, Any]:
         raise ConfigError("\n".join(lines))
     crop, flip, jitter = train["RandomResizedCrop"], train.get("RandomHorizontalFlip"), train.get("ColorJitter")
     side, interpolation = _side(crop.size), crop.interpolation.value
-    ratio = crop_ratio(_side(test["CenterCrop"].size), _side(test["Resize"].size))
+    resize, tested = test["Resize"], _side(test["CenterCrop"].size)
+    sides = np.atleast_1d(resize.size).tolist()
+    both_sides = len(sides) == 2
     lines = []
+    if getattr(resize, "max_size", None) or (both_sides and sides != [tested, tested]):
+        lines.append(f"INPUT.AUG.TEST_PIPELINES resizes to {resize.size}: give the short edge alone, Resize(256)")
+    if lines:
+        raise ConfigError("\n".join(lines))
     if _side(test["CenterCrop"].size) != side:
         lines.append(f"INPUT.AUG: training crops have {side} pixels, test crops {_side(test['CenterCrop'].size)}")
     if test["Resize"].interpolation.value != interpolation or interpolation not in _INTERPOLATIONS:
@@ -37,7 +43,8 @@ def settings(aug: AttributeDict) -> dict[str, Any]:
     return dict(
         image_side=side,
         crop_area=tuple(map(float, crop.scale)),
-        crop_ratio=ratio,
+        test_resize="squash" if both_sides else "crop",
+        crop_ratio=1.0 if both_sides else crop_ratio(tested, int(sides[0])),
         interpolation=interpolation,
         flip_probability=0.0 if flip is None else float(flip.p),
         color_jitter=(0.0,) * 4 if jitter is None else _jitter(jitter),
@@ -54,7 +61,7 @@ def _by_kind(pipeline: Any, split: str) -> dict[str, Any]:
     """Transforms by the names of their classes, those within a Compose as well."""
     found: dict[str, Any] = {}
     for transform in _steps(pipeline):
-        name = type(transform).__name__
+        name = transform if isinstance(transform, str) else type(transform).__name__
         if name in found:
             raise ConfigError(f"INPUT.AUG.{split}_PIPELINES has {name} twice")
         found[name] = transform
@@ -64,6 +71,7 @@ def _by_kind(pipeline: Any, split: str) -> dict[str, Any]:
 def _steps(pipeline: Any) -> Iterator[Any]:
     for entry in pipeline:
         step: Any = entry[1] if isinstance(entry, list | tuple) and len(entry) == 2 else entry
+        step = entry[0] if isinstance(step, dict) else step  # a transform of cvpods with its arguments
         if type(step).__name__ == "Compose":
             yield from _steps(step.transforms)
         else:

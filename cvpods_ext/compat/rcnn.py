@@ -36,6 +36,7 @@ class GeneralizedRCNN(RCNN):
             pixel_std=cfg.MODEL.PIXEL_STD,
         )
         self.levels = list(cfg.MODEL.RPN.IN_FEATURES)
+        self.changed_settings: list[str] = []  # by net.py, of the config that it was given
         self.data_parent: object = None  # keeps the files that the folder reads, see `class_count_files`
         self.during_a_step: Callable[[], AbstractContextManager[Any]] = nullcontext
 
@@ -47,7 +48,10 @@ class GeneralizedRCNN(RCNN):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """As of our own detectors."""
         with self.during_a_step():
-            return super().losses(batch)
+            losses = super().losses(batch)
+        # cvpods adds up whatever has a gradient, this engine what is called a loss
+        return {name if name.startswith("loss") or not value.requires_grad else f"loss_{name}": value
+                for name, value in losses.items()}  # fmt: skip
 
     def detect(self, batch: Batch) -> list[RawDetections]:
         """As of our own detectors."""

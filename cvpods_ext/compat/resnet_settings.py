@@ -41,4 +41,5 @@ def resnet_settings(config: AttributeDict) -> dict[str, Any]:
         width_per_group=settings.WIDTH_PER_GROUP,
         stride_in_1x1=settings.STRIDE_IN_1X1,
         freeze_at=max(0, config.MODEL.BACKBONE.FREEZE_AT),
+        zero_residual=bool(settings.ZERO_INIT_RESIDUAL),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from cvpods_ext.compat.configs import AttributeDict
@@ -9,6 +10,21 @@ from cvpods_ext.config.decay import Cosine, Decay, EpochCosine, MultiStep, Steps
 from cvpods_ext.errors import ConfigError
 
 _OPTIMIZERS = {"D2SGD": "sgd", "SGD": "sgd", "AdamW": "adamw"}
+
+
+# Of an optimizer: what is read, and what has one value here.
+_READ = ("NAME", "BASE_LR", "BIAS_LR_FACTOR", "WEIGHT_DECAY", "WEIGHT_DECAY_NORM", "MOMENTUM")
+_ONLY: dict[str, Any] = {
+    "BETAS": (0.9, 0.999),
+    "EPS": 1e-8,
+    "AMSGRAD": False,
+    "NESTEROV": False,
+    "DAMPENING": 0,
+}
+
+
+def _instead(key: str) -> str:
+    return f"only {_ONLY[key]!r} is possible" if key in _ONLY else "nothing here reads it; delete it"
 
 
 def refused(solver: AttributeDict) -> list[str]:
@@ -27,6 +43,9 @@ def refused(solver: AttributeDict) -> list[str]:
             f"SOLVER.OPTIMIZER.NAME is {optimizer.NAME!r}: possible are {', '.join(_OPTIMIZERS)}; "
             "for another optimizer the numbers would not be those of the folder"
         )
+    for key, value in optimizer.items():
+        if key not in _READ and value != _ONLY.get(key):
+            lines.append(f"SOLVER.OPTIMIZER.{key} is {value!r}: {_instead(key)}")
     if clip.ENABLED:
         lines.append(
             f"SOLVER.CLIP_GRADIENTS.ENABLED clips each tensor by {clip.CLIP_TYPE}, which the engine does not: it clips "
@@ -53,7 +72,8 @@ def schedule_settings(config: AttributeDict, epoch_images: int | None = None) ->
         lr=float(optimizer.BASE_LR),
         decay=_decay(scheduler, iters, iters if scheduler.MAX_EPOCH is None else scheduler.MAX_EPOCH),
         warmup=scheduler.WARMUP_METHOD,
-        warmup_iters=scheduler.WARMUP_ITERS,
+        # counted in epochs where the run is
+        warmup_iters=scheduler.WARMUP_ITERS * (1 if scheduler.MAX_EPOCH is None else iters // scheduler.MAX_EPOCH),
         warmup_factor=float(scheduler.WARMUP_FACTOR),
         # of norms it is not, as in cvpods
         lr_multipliers=((r"(?!.*norm\.bias).*\.bias", bias),) if bias != 1 else (),
@@ -81,8 +101,8 @@ def _iterations(config: AttributeDict, epoch_images: int | None) -> int:
 
 
 def epoch_iterations(config: AttributeDict, images: int) -> int:
-    """Steps of an epoch of so many images; an incomplete last batch is left out."""
-    return max(1, images // config.SOLVER.IMS_PER_BATCH)
+    """Steps of an epoch of so many images, with an incomplete last batch."""
+    return max(1, math.ceil(images / config.SOLVER.IMS_PER_BATCH))
 
 
 def _decay(scheduler: AttributeDict, iters: int, length: int) -> Decay:

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -21,18 +22,50 @@ _CHECKPOINT = re.compile(r"(plain_)?model_(final|(iter_|epoch_)?\d+)\.pth")
 _PLAIN = "plain_model_final.pth"
 
 
+@dataclass
+class Watch:
+    """What config.py did to the checkpoint of a first stage: whether it looked into the weights to change them."""
+
+    changed: bool = False
+
+
 @contextmanager
-def checkpoints_pass_for_present() -> Iterator[None]:
-    """Checks for checkpoints succeed, reading one gives no tensors, and writing one does nothing."""
+def checkpoints_pass_for_present() -> Iterator[Watch]:
+    """Checks for checkpoints succeed, reading one gives no tensors, and nothing at all is written by torch."""
+    watch = Watch()
     with ExitStack() as stack:
         for name in ("exists", "isfile", "lexists"):
             stack.enter_context(patch.object(os.path, name, _yes(getattr(os.path, name))))
         for name in ("exists", "is_file"):
             stack.enter_context(patch.object(pathlib.Path, name, _yes(getattr(pathlib.Path, name))))
         if torch := sys.modules.get("torch"):  # a config.py that imports it was given it before, see `folder`
-            stack.enter_context(patch.object(torch, "load", _empty(torch.load)))
-            stack.enter_context(patch.object(torch, "save", _nothing(torch.save)))
-        yield
+            stack.enter_context(patch.object(torch, "load", _empty(torch.load, watch)))
+            stack.enter_context(patch.object(torch, "save", lambda *_, **__: None))
+        yield watch
+
+
+class _Weights(dict[str, Any]):
+    """An empty state dict that notes whether somebody goes through it or changes it."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def _noted(self, *_: Any, **__: Any) -> Any:
+        self._watch.changed = True
+        return iter(())
+
+    def pop(self, *_: Any) -> None:
+        """Noted."""
+        self._watch.changed = True
+
+    def __setitem__(self, *_: Any) -> None:
+        self._watch.changed = True
+
+    def __delitem__(self, *_: Any) -> None:
+        self._watch.changed = True
+
+    __iter__ = keys = values = items = _noted
 
 
 def _is_checkpoint(path: Any) -> bool:
@@ -46,21 +79,13 @@ def _yes(real: Callable[..., bool]) -> Callable[..., bool]:
     return check
 
 
-def _empty(real: Callable[..., Any]) -> Callable[..., Any]:
+def _empty(real: Callable[..., Any], watch: Watch) -> Callable[..., Any]:
     def load(f: Any, *args: Any, **options: Any) -> Any:
         if _is_checkpoint(f):
-            return {"model": {}, "optimizer": {}, "scheduler": {}, "iteration": 0}
+            return {"model": _Weights(watch), "optimizer": {}, "scheduler": {}, "iteration": 0}
         return real(f, *args, **options)
 
     return load
-
-
-def _nothing(real: Callable[..., None]) -> Callable[..., None]:
-    def save(obj: Any, f: Any, *args: Any, **options: Any) -> None:
-        if not _is_checkpoint(f):
-            real(obj, f, *args, **options)
-
-    return save
 
 
 def initial_weights(weights: str, folder: Path) -> str:
@@ -77,7 +102,7 @@ def initial_weights(weights: str, folder: Path) -> str:
     found = next((candidate for candidate in candidates if candidate.is_file()), None)
     if found is not None:
         return weights if found == there else str(path.with_name(found.name))
-    if path.parent.name in ("log", "outputs") and _CHECKPOINT.fullmatch(path.name):
+    if path.parent.name in ("log", "outputs") and path.name in (_PLAIN, "model_final.pth"):
         first = Path(os.path.normpath(there.parent.parent))
         return f"experiment:{os.path.relpath(first, folder.parent)}"
     return weights

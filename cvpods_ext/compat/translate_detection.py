@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from cvpods_ext.compat.translation import (
     refused_everywhere,
     sampling,
 )
-from cvpods_ext.config.detection import DetectionConfig
+from cvpods_ext.config.detection import DetectionConfig, Detector
 from cvpods_ext.config.override import override
 from cvpods_ext.errors import ConfigError
 
+_NO_LIMIT = 1 << 30  # pixels of a long side
 _NAMES = {
     **COMMON,
     "DATALOADER.FILTER_EMPTY_ANNOTATIONS": "data.train_on_empty_images",
@@ -37,9 +38,17 @@ _NAMES = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class OldDetector(Detector):
+    """With what cvpods does to frozen batch norms: they go on using and averaging the statistics of batches."""
+
+    frozen_statistics_move: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class OldDetection(DetectionConfig):
     """An old config as ours; `cvpods` is what only the parts of the network and the folder's code read, by line."""
 
+    model: OldDetector = field(default_factory=OldDetector)
     cvpods: tuple[str, ...] = field(default=())
 
 
@@ -70,9 +79,8 @@ def _refused(old: AttributeDict) -> list[str]:
 
 def _data(old: AttributeDict) -> dict[str, Any]:
     loader = old.DATALOADER
-    resize = dict(old.INPUT.AUG.TRAIN_PIPELINES)["ResizeShortestEdge"]
-    test = dict(old.INPUT.AUG.TEST_PIPELINES)["ResizeShortestEdge"]
-    flip = dict(old.INPUT.AUG.TRAIN_PIPELINES).get("RandomFlip")
+    train, tested = (_by_name(old.INPUT.AUG[f"{split}_PIPELINES"]) for split in ("TRAIN", "TEST"))
+    resize, test, flip = train["ResizeShortestEdge"], tested["ResizeShortestEdge"], train.get("RandomFlip")
     return dict(
         train=names(old.DATASETS.TRAIN)[0],
         test=names(old.DATASETS.TEST)[0],
@@ -81,9 +89,9 @@ def _data(old: AttributeDict) -> dict[str, Any]:
         train_on_empty_images=not loader.FILTER_EMPTY_ANNOTATIONS,
         group_by_aspect=loader.SAMPLER_TRAIN == GROUPED,
         train_sizes=_sides(resize["short_edge_length"]),
-        train_max_size=resize["max_size"],
+        train_max_size=resize.get("max_size", _NO_LIMIT),
         test_size=_sides(test["short_edge_length"])[0],
-        test_max_size=test["max_size"],
+        test_max_size=test.get("max_size", _NO_LIMIT),
         flip_probability=0.0 if flip is None else float(flip.get("prob", 0.5)),
         **sampling(old),
     )
@@ -104,7 +112,8 @@ def _sides(value: Any) -> tuple[int, ...]:
 def _refused_augmentation(split: str, old: AttributeDict) -> list[str]:
     """One line for each step of a pipeline that is neither a resize by the short side nor a horizontal flip."""
     lines, found = [], []
-    for name, arguments in old.INPUT.AUG[f"{split}_PIPELINES"]:
+    for name, *rest in old.INPUT.AUG[f"{split}_PIPELINES"]:
+        arguments = rest[0] if rest else {}
         found.append(name)
         known = ("ResizeShortestEdge", "RandomFlip") if split == "TRAIN" else ("ResizeShortestEdge",)
         if name not in known:
@@ -112,6 +121,8 @@ def _refused_augmentation(split: str, old: AttributeDict) -> list[str]:
                 f"INPUT.AUG.{split}_PIPELINES has {name}: only {' and '.join(known)} are possible for an old folder; "
                 "large-scale jitter is data.lsj_side of our folders"
             )
+        elif name == "ResizeShortestEdge" and split == "TEST" and _several(arguments):
+            lines.append(f"INPUT.AUG.TEST_PIPELINES draws from {arguments['short_edge_length']}: give one size")
         elif name == "ResizeShortestEdge" and _several(arguments) and arguments.get("sample_style") != "choice":
             lines.append(
                 f"INPUT.AUG.{split}_PIPELINES draws a size from a range: list the sizes and set sample_style='choice'"
@@ -121,6 +132,10 @@ def _refused_augmentation(split: str, old: AttributeDict) -> list[str]:
     if "ResizeShortestEdge" not in found:
         lines.append(f"INPUT.AUG.{split}_PIPELINES has no ResizeShortestEdge, which every image goes through")
     return lines
+
+
+def _by_name(pipeline: Sequence[Any]) -> dict[str, Mapping[str, Any]]:
+    return {name: rest[0] if rest else {} for name, *rest in pipeline}
 
 
 def _several(arguments: Mapping[str, Any]) -> bool:

@@ -119,9 +119,14 @@ def load_experiment(folder: str | Path = ".", overrides: Sequence[str] = (), smo
 
 
 def imports_cvpods(folder: Path) -> bool:
-    """Whether config.py of the folder was written for cvpods; False where there is none."""
+    """Whether the folder was written for cvpods: config.py, or a module beside it that it imports by its bare name."""
     path = folder / "config.py"
-    return path.is_file() and bool(_IMPORTS_CVPODS.search(path.read_text(encoding="utf-8", errors="replace")))
+    if not path.is_file():
+        return False
+    text = path.read_text(encoding="utf-8", errors="replace")
+    beside = [other for other in folder.glob("*.py") if re.search(rf"^\s*(from|import)\s+{other.stem}\b", text, re.M)]
+    texts = [text, *(other.read_text(encoding="utf-8", errors="replace") for other in beside)]
+    return any(map(_IMPORTS_CVPODS.search, texts))
 
 
 def _load(folder: Path, module: str) -> types.ModuleType:

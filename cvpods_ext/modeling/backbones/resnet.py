@@ -162,11 +162,13 @@ def resnet(
     width_per_group: int = 64,
     stride_in_1x1: bool = True,
     freeze_at: int = 2,
+    zero_residual: bool = False,
     kind: type[R] = ResNet,
 ) -> R:
     """A ResNet of published shape, of a subclass if `kind` is one.
 
-    ResNeXt-101 32x8d is depth 101, groups 32, width_per_group 8, stride_in_1x1 off.
+    ResNeXt-101 32x8d is depth 101, groups 32, width_per_group 8, stride_in_1x1 off. `zero_residual` starts the last
+    norm of every block at 0, so that a block starts as the identity (https://arxiv.org/abs/1706.02677, section 5.1).
     """
     if depth not in BLOCKS:
         raise ConfigError(f"ResNet depth {depth} does not exist: choose one of {', '.join(map(str, BLOCKS))}")
@@ -175,7 +177,7 @@ def resnet(
         Stage(blocks, (256 if bottleneck else 64) * 2**i, groups * width_per_group * 2**i)
         for i, blocks in enumerate(BLOCKS[depth])
     ]
-    return kind(
+    network = kind(
         stages,
         bottleneck=bottleneck,
         norm=norm,
@@ -183,6 +185,13 @@ def resnet(
         stride_in_1x1=stride_in_1x1,
         freeze_at=freeze_at,
     )
+    if zero_residual:
+        for block in network.modules():
+            if isinstance(block, BasicBlock | Bottleneck):
+                weight = getattr((block.conv3 if isinstance(block, Bottleneck) else block.conv2).norm, "weight", None)
+                if weight is not None:  # a buffer of frozen norms
+                    nn.init.zeros_(weight)
+    return network
 
 
 def narrow_resnet() -> ResNet:

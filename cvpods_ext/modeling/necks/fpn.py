@@ -57,6 +57,7 @@ def resnet_fpn(
     width_per_group: int = 64,
     stride_in_1x1: bool = True,
     freeze_at: int = 2,
+    zero_residual: bool = False,
     channels: int = 256,
 ) -> FPN:
     """ResNet or ResNeXt of published shape under a pyramid p2 to p6."""
@@ -67,6 +68,7 @@ def resnet_fpn(
         width_per_group=width_per_group,
         stride_in_1x1=stride_in_1x1,
         freeze_at=freeze_at,
+        zero_residual=zero_residual,
     )
     return FPN(bottom_up, channels)
 
