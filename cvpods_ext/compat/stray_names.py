@@ -42,7 +42,7 @@ def _bound(node: ast.AST) -> Iterator[str]:
 def describe(path: Path, root: Path) -> list[str]:
     """One line for each stray name of a file."""
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(path.read_bytes())  # honours what the file says of its encoding
     except (SyntaxError, ValueError, OSError):
         return []  # the import says it better
     return [

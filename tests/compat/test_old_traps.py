@@ -261,3 +261,12 @@ def test_blocks_that_start_as_the_identity_do_so_in_the_new_folder(root):
     assert not any("starts otherwise" in note and "norm" in note for note in imported.notes)
     model = load_experiment(root / "new").build_model()
     assert model.backbone.bottom_up.res2[0].conv2.norm.weight.abs().max() == 0
+
+
+def test_a_config_in_the_encoding_that_it_names_is_read(root):
+    folder = old_folders.plain(root / "old")
+    text = "# -*- coding: gbk -*-\n# 长尾\n" + (folder / "config.py").read_text()
+    (folder / "config.py").write_bytes(text.encode("gbk"))
+    experiment = load_experiment(folder)
+    assert experiment.config.schedule.iters == 180_000
+    assert experiment.notes()
