@@ -45,8 +45,14 @@ def _check_folder(flag: str, path: StrPath, folder: Path) -> None:
         is_folder = False
     if not is_folder:
         raise ConfigError(f"{flag} {path}: {folder} {what_is_at(folder)}, not a folder to write into")
+    if not os.access(folder, os.W_OK | os.X_OK) or not _takes_files(folder):
+        raise ConfigError(f"{flag} {path}: {folder} may not be written to; choose another place")
+
+
+def _takes_files(folder: Path) -> bool:
+    """Permissions say nothing of a file system that takes no files."""
     try:
-        with tempfile.TemporaryFile(dir=folder):  # permissions say nothing of a file system that takes no files
-            pass
+        with tempfile.TemporaryFile(dir=folder):
+            return True
     except OSError:
-        raise ConfigError(f"{flag} {path}: {folder} may not be written to; choose another place") from None
+        return False
