@@ -33,27 +33,32 @@ def split(source: Path, train: Path, test: Path, share: float, seed: int = 0) ->
 def _chosen(content: dict, share: float, rng: np.random.Generator) -> set:
     """Ids of the test images: of every class, from the rarest on, its share, rounded down but at least one of two."""
     of_class: dict[object, set] = {}
+    on_image: dict[object, set] = {}
     for annotation in content["annotations"]:
         of_class.setdefault(annotation["category_id"], set()).add(annotation["image_id"])
-    rest = [image["id"] for image in rng.permutation(np.array(content["images"], dtype=object))]
-    wanted = max(1, round(share * len(rest)))
-    tested: set = set()
-    for images in sorted(of_class.values(), key=len):
-        ordered = [image for image in rest if image in images]
-        target = max(1, int(share * len(ordered))) if len(ordered) > 1 else 0
-        for image in ordered:
-            if sum(each in tested for each in ordered) >= target or len(tested) >= wanted:
+        on_image.setdefault(annotation["image_id"], set()).add(annotation["category_id"])
+    ids = [image["id"] for image in content["images"]]
+    order = [ids[i] for i in rng.permutation(len(ids)).tolist()]
+    place = {image: i for i, image in enumerate(order)}
+    left = {label: len(images) for label, images in of_class.items()}  # training images of each class
+    wanted, tested = max(1, round(share * len(order))), set()
+
+    def take(image: object) -> None:
+        """Test it, if every class on it keeps another training image."""
+        classes = on_image.get(image, ())
+        if image not in tested and all(left[label] > 1 for label in classes):
+            tested.add(image)
+            for label in classes:
+                left[label] -= 1
+
+    for label, images in sorted(of_class.items(), key=lambda pair: len(pair[1])):
+        target = max(1, int(share * len(images))) if len(images) > 1 else 0
+        for image in sorted(images & place.keys(), key=place.__getitem__):
+            if len(images) - left[label] >= target or len(tested) >= wanted:
                 break
-            if image not in tested and _leaves_one(image, tested, of_class):
-                tested.add(image)
-    for image in rest:
+            take(image)
+    for image in order:
         if len(tested) >= wanted:
             break
-        if image not in tested and _leaves_one(image, tested, of_class):
-            tested.add(image)
+        take(image)
     return tested
-
-
-def _leaves_one(image: object, tested: set, of_class: dict[object, set]) -> bool:
-    """Whether every class on the image keeps another training image."""
-    return all(len(images - tested) > 1 for images in of_class.values() if image in images)
