@@ -27,3 +27,7 @@ class TrainingError(UserError):
 
 class StorageError(UserError):
     """A file cannot be written: the disk is full or broken, or the folder may not be written to."""
+
+
+class DownloadError(UserError):
+    """A file cannot be fetched: no network, a refusal of the server, or content that is not what was published."""

@@ -25,6 +25,10 @@ os.unsetenv("COLUMNS")
 # Annotation caches of the tests lie neither beside the reference data nor in the user's home.
 _cache = tempfile.TemporaryDirectory(prefix="pods-tests-")
 os.environ["PODS_CACHE"] = _cache.name
+# No test asks the internet for anything; those of downloads use servers on loopback.
+os.environ["PODS_OFFLINE"] = "1"
+for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # which huggingface_hub reads once, loopback or not
+    os.environ.pop(name, None)
 
 
 def pytest_unconfigure(config):

@@ -39,6 +39,21 @@ def add_run_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("overrides", nargs="*", metavar="key=value", help="change config keys, e.g. schedule.lr=0.01")
 
 
+def add_weights_flags(flags: argparse.ArgumentParser) -> None:
+    """Which weights a trained experiment is tested with; `arguments.weights` is what `weights_to_test` takes."""
+    which = flags.add_mutually_exclusive_group()
+    which.add_argument(
+        "--weights", metavar="FILE", help="this file, or one at an address, instead of the newest in the output folder"
+    )
+    which.add_argument(
+        "--published",
+        dest="weights",
+        action="store_const",
+        const="published",
+        help="the weights that the authors published; fetched if they are not here",
+    )
+
+
 def show_notes(experiment: Experiment) -> None:
     """Say once, whatever number of processes a launcher started, how the folder was read."""
     if (notes := experiment.notes()) and os.environ.get("RANK", "0") == "0":
@@ -58,7 +73,7 @@ def guarded(prog: str, body: Callable[[], None]) -> None:
     try:
         body()
     except KeyboardInterrupt as stop:
-        show_error(f"{prog}: {stop or 'interrupted'}")
+        show_error(f"{prog}: {str(stop) or 'interrupted'}")
         sys.exit(130)
     except Exception as error:
         told = for_the_user(error)

@@ -1,16 +1,19 @@
-"""pods_data: check data sets, count classes, look at the long tail, make a synthetic set. Help imports no torch."""
+"""pods_data: check and fetch data sets, count classes, look at the long tail, make a set. Help imports no torch."""
 
 from __future__ import annotations
 
 from cvpods_ext.cli.common import guarded, parser
 from cvpods_ext.cli.data_counts import add_num_shots, add_stats
 from cvpods_ext.cli.data_doctor import add_doctor
+from cvpods_ext.cli.data_download import add_download
 from cvpods_ext.cli.data_files import add_label_maps, add_synth, add_synth_classes
 
 EXAMPLES = """\
   pods_data doctor                                      all that this experiment needs; elsewhere: all known sets
   pods_data doctor lvis_v1_train --decode               one data set, every image decoded
   pods_data doctor my_train.json --images my_images     data of your own in COCO or LVIS layout
+  pods_data download lvis_v1 --dry-run                  what LVIS v1 needs, how large it is, what is here already
+  pods_data download lvis_v1 --to /data/sets --yes      fetch and unpack it; typed again it goes on where it stopped
   pods_data num-shots my_train.json --out num_shots.json
                                                         class counts for losses and calibration (data.num_shots=...)
   pods_data stats lvis_v1_train --threshold 0.001       the long tail, and what repeat-factor sampling makes of it
@@ -25,11 +28,14 @@ or the path of a json file. Data sets are looked for in $PODS_DATASETS, else in 
 
 def main() -> None:
     """Entry point of pods_data."""
-    flags = parser("pods_data", "Check, count and make data sets.", EXAMPLES)
+    flags = parser("pods_data", "Check, fetch, count and make data sets.", EXAMPLES)
     commands = flags.add_subparsers(
-        dest="command", required=True, metavar="doctor | num-shots | stats | label-maps | synth | synth-classes"
+        dest="command",
+        required=True,
+        metavar="doctor | download | num-shots | stats | label-maps | synth | synth-classes",
     )
     add_doctor(commands)
+    add_download(commands)
     add_num_shots(commands)
     add_stats(commands)
     add_label_maps(commands)

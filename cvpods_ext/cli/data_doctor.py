@@ -57,16 +57,33 @@ def _doctor(arguments: argparse.Namespace) -> None:
         sys.exit(1)
 
 
+def report_on(datasets: Iterable[str], start: Path) -> None:
+    """Examine data sets by name, show what is found, and end with exit status 1 if there is a problem."""
+    from cvpods_ext.data import doctor, segmentation, segmentation_doctor
+
+    findings: list[Finding] = []
+    for dataset in datasets:
+        examine = segmentation_doctor.examine if dataset in segmentation.KNOWN else doctor.examine
+        findings += examine(dataset, start)
+    findings = list(dict.fromkeys(findings))
+    _show_findings(findings)
+    if _problems(findings):
+        sys.exit(1)
+
+
 def _weights(experiment: Experiment) -> list[Finding]:
     """Whether the weights that training starts from are there."""
     from cvpods_ext.data.findings import Finding
+    from cvpods_ext.modeling.weights.addresses import is_address
     from cvpods_ext.modeling.weights.locate import locate
+    from cvpods_ext.runtime.http import offline
 
     init = experiment.config.model.init
     try:
         path = locate(init, experiment.folder)
     except WeightsError as error:
-        return [Finding("problem", "model.init", str(error))]
+        fetched = is_address(init) and not offline()  # when the training starts
+        return [Finding("note" if fetched else "problem", "model.init", str(error))]
     return [Finding("ok", "model.init", f"{init} is {path}")] if path else []
 
 
@@ -90,3 +107,7 @@ def _show_findings(findings: list[Finding]) -> None:
     out.print(table)
     problems = _problems(findings)
     out.print(f"problems: {problems}" if problems else "nothing is missing")
+    if any("get http" in finding.remedy + finding.text for finding in findings if finding.level == "problem"):
+        out.print(
+            "`pods_data download NAME` fetches and unpacks lvis_v1, lvis_v0.5, coco_2017 and ade20k", markup=False
+        )

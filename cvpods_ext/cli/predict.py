@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cvpods_ext.cli.common import guarded, output_console, parser, show_notes
+from cvpods_ext.cli.common import add_weights_flags, guarded, output_console, parser, show_notes
 from cvpods_ext.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ EXAMPLES = """\
   pods_predict "photos/*.png" --threshold 0.5         a pattern; draw only what scores at least 0.5
   pods_predict photos --json found.json --csv found.csv --no-pictures
   pods_predict photo.jpg --dir mask_rcnn.res50.fpn.lvisv1.multiscale.1x --weights model_final.pth
+  pods_predict photo.jpg --dir cascade_mask_rcnn.eva02_B.sfp.lvisv1.lsj1024.rfs.fed.50k --published
   pods_predict photos --num-gpus 8 model.score_threshold=0.1"""
 SHOWN = 12  # pictures that are told of one by one
 
@@ -32,7 +33,7 @@ def main() -> None:
         "pictures", nargs="+", metavar="PICTURE", help="image, folder or pattern in quotes; key=value changes a setting"
     )
     flags.add_argument("--dir", default=".", help="experiment folder or name in the playground (default: this folder)")
-    flags.add_argument("--weights", metavar="FILE", help="these instead of the newest in the output folder")
+    add_weights_flags(flags)
     flags.add_argument("--out", type=Path, metavar="FOLDER", help="pictures go there (default: outputs/predicted)")
     flags.add_argument("--no-pictures", action="store_true", help="draw none")
     flags.add_argument("--json", type=Path, metavar="FILE", help="what is found, of objects as COCO results")

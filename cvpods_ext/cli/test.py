@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cvpods_ext.cli.common import add_run_flags, guarded, parser, show_notes
+from cvpods_ext.cli.common import add_run_flags, add_weights_flags, guarded, parser, show_notes
 from cvpods_ext.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   pods_test --num-gpus 8                      test the newest weights of the current folder
   pods_test --smoke                           test what `pods_train --smoke` made, CPU is enough
-  pods_test --weights model_final.pth         test a file of yours
+  pods_test --weights model_final.pth         test a file of yours, or one at hf://owner/repo/file
+  pods_test --published                       test what the authors published, fetched if it is not here
   pods_test test.evaluator=lvis               evaluate with the official (slow) evaluator
   pods_test --detections theirs.json          evaluate the results json of another toolkit: no weights, no images
   pods_test --detections theirs.json "test.metrics=('bbox',)"
@@ -35,7 +36,7 @@ def main() -> None:
     """Entry point of pods_test."""
     flags = parser("pods_test", "Test the experiment in the current folder and write results.json.", EXAMPLES)
     add_run_flags(flags)
-    flags.add_argument("--weights", metavar="FILE", help="test this file instead of the newest in the output folder")
+    add_weights_flags(flags)
     flags.add_argument(
         "--detections",
         type=Path,

@@ -31,7 +31,7 @@ def main() -> None:
     flags = parser("pods_train", "Train the experiment in the current folder (config.py + net.py).", EXAMPLES)
     add_run_flags(flags)
     flags.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in the output folder")
-    flags.add_argument("--weights", metavar="FILE", help="start from this file instead of model.init")
+    flags.add_argument("--weights", metavar="FILE", help="start from this file or address, not model.init")
     flags.add_argument(
         "--max-restarts",
         type=int,

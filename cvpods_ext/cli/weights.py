@@ -15,6 +15,7 @@ from rich.table import Table
 
 from cvpods_ext.cli.common import guarded, output_console, parser
 from cvpods_ext.errors import ConfigError, WeightsError
+from cvpods_ext.runtime.download import as_text
 from cvpods_ext.runtime.words import printable
 
 if TYPE_CHECKING:
@@ -32,13 +33,18 @@ EXAMPLES = """\
   pods_weights convert R-50.pkl R-50.safetensors              our names, a format that can hold only tensors
   pods_weights convert coco.pth lvis.safetensors --from-categories coco_2017_train --to-categories lvis_v1_train
                                                               keep the class rows that both data sets share
-  pods_weights fetch detectron2://ImageNetPretrained/MSRA/R-50.pkl"""
+  pods_weights fetch detectron2://ImageNetPretrained/MSRA/R-50.pkl
+  pods_weights fetch hf://Yuxin-CV/EVA-02/eva02/det/eva02_L_lvis_sys.pth
+                                                              into the cache of the library that such files belong to
+  pods_weights published                                      whose published weights are known, and where they lie"""
 
 
 def main() -> None:
     """Entry point of pods_weights."""
     flags = parser("pods_weights", "Inspect, compare, convert and fetch weights (.pth, .pkl, .safetensors).", EXAMPLES)
-    commands = flags.add_subparsers(dest="command", required=True, metavar="inspect | diff | convert | fetch")
+    commands = flags.add_subparsers(
+        dest="command", required=True, metavar="inspect | diff | convert | fetch | published"
+    )
     inspect = commands.add_parser("inspect", help="what is in a file, and which experiments it fits")
     inspect.add_argument("file")
     inspect.add_argument("--all", action="store_true", help="one row for each tensor instead of each module")
@@ -53,10 +59,13 @@ def main() -> None:
     convert.add_argument("--ema", action="store_true", help="take the averaged weights of the file")
     for end in ("from", "to"):
         convert.add_argument(f"--{end}-categories", metavar="DATASET", help="data set name, annotation .json, or .csv")
-    fetch = commands.add_parser("fetch", help="download into our cache, where model.init finds it")
-    fetch.add_argument("address", help="detectron2://... or https://...")
+    fetch = commands.add_parser("fetch", help="download into the cache where model.init finds it; goes on if stopped")
+    fetch.add_argument("address", help="hf://owner/repo/file, detectron2://..., https://..., or an experiment's name")
+    commands.add_parser("published", help="the experiments with published weights, and their addresses")
     arguments = flags.parse_args()
-    command = {"inspect": _inspect, "diff": _diff, "convert": _convert, "fetch": _fetch}[arguments.command]
+    command = {"inspect": _inspect, "diff": _diff, "convert": _convert, "fetch": _fetch, "published": _published}[
+        arguments.command
+    ]
     guarded("pods_weights", lambda: command(arguments))
 
 
@@ -267,36 +276,32 @@ def _categories(text: str) -> list[Category]:
 
 
 def _fetch(arguments: argparse.Namespace) -> None:
-    import urllib.error
-
-    from torch.hub import download_url_to_file
-
-    from cvpods_ext.modeling.weights.locate import cache_candidates, url_of
-    from cvpods_ext.runtime.files import atomic_path
+    from cvpods_ext.config import published_weights
+    from cvpods_ext.modeling.weights.addresses import hub_file, place_for, url_of
+    from cvpods_ext.modeling.weights.fetch import fetch
+    from cvpods_ext.modeling.weights.locate import find_cached
     from cvpods_ext.runtime.outputs import check_output_file
 
-    url = url_of(arguments.address)
+    address = arguments.address
+    if address in published_weights.load():
+        address = published_weights.of(address).address
+    url = url_of(address)
     if url is None:
-        raise WeightsError(f"{arguments.address!r} is no address; it should start with detectron2:// or https://")
-    found = next((path for path in cache_candidates(url) if path.is_file()), None)
-    if found:
-        _console().print(f"already here: {found}")
-        return
-    target = cache_candidates(url)[-1]
-    check_output_file("the copy in the cache", target)
-    try:
-        with atomic_path(target) as temporary:
-            download_url_to_file(url, str(temporary), progress=sys.stderr.isatty())
-            _check(temporary, url)
-    except (urllib.error.URLError, OSError) as error:
-        raise WeightsError(f"cannot fetch {url} ({error}). Download it elsewhere and put it at {target}") from None
-    _console().print(f"fetched {target}")
+        raise WeightsError(
+            f"{address!r} is no address; it should start with hf://, detectron2:// or https://, "
+            "or be the name of an experiment with published weights (`pods_weights published`)"
+        )
+    found = find_cached(address)
+    if found is None and hub_file(address) is None:
+        check_output_file("the copy in the cache", place_for(url))
+    told = f"already here: {found}" if found else f"fetched {fetch(address)}"
+    _console().print(printable(told), markup=False, soft_wrap=True)
 
 
-def _check(downloaded: Path, url: str) -> None:
-    from cvpods_ext.modeling.weights.reader import read
+def _published(_: argparse.Namespace) -> None:
+    from cvpods_ext.config import published_weights
 
-    try:
-        read(downloaded)
-    except WeightsError as error:
-        raise WeightsError(f"what {url} sent is no weights file, nothing was kept: {error}") from None
+    table = Table("experiment", "address", "size", "stated by", box=None)
+    for name, each in sorted(published_weights.load().items()):
+        table.add_row(name, each.address, as_text(each.size) if each.size else "-", each.source)
+    _console().print(table)

@@ -52,10 +52,10 @@ class OldExperiment(Experiment):
     def weights_to_test(self, own: Path | None) -> Path | None:
         """The file of an override MODEL.WEIGHTS, else our own run's, else those of a run of cvpods."""
         from cvpods_ext.compat.old_run import final_weights
-        from cvpods_ext.modeling.weights.locate import locate
+        from cvpods_ext.modeling.weights.fetch import obtain
 
         pairs, _ = split_overrides(self.overrides)
-        if "MODEL.WEIGHTS" in pairs[::2] and (named := locate(self.config.model.init, self.folder)) is not None:
+        if "MODEL.WEIGHTS" in pairs[::2] and (named := obtain(self.config.model.init, self.folder)) is not None:
             return named
         return own or final_weights(self._logs())
 

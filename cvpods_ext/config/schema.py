@@ -40,7 +40,7 @@ class Data:
 class Model:
     """Where weights come from and what is trained. Layers are in net.py; a task adds its model's settings."""
 
-    init: str = "none"  # a file, detectron2://..., experiment:<name>, or none
+    init: str = "none"  # a file, hf://, detectron2:// or https://..., experiment:<name>, or none
     init_skip: tuple[str, ...] = ()  # regular expressions of tensors that are not taken from init
     train_only: tuple[str, ...] = ()  # regular expressions of parameter names; () trains what net.py left trainable
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # in the order of data.channels

@@ -10,6 +10,7 @@ import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cvpods_ext.config.schema import Data, DatasetFiles
 from cvpods_ext.data import category_tables
@@ -18,17 +19,39 @@ from cvpods_ext.data.annotations.annotations import load as load_file
 from cvpods_ext.data.annotations.joined import JoinedAnnotations
 from cvpods_ext.data.paths import DatasetPaths, Schema
 from cvpods_ext.errors import ConfigError, DataError
+from cvpods_ext.runtime.download import as_text
 
 Dataset = str | DatasetFiles | tuple[DatasetFiles, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Download:
-    """One official file, what it unpacks to below the data root, and its size where the publisher states it."""
+    """One official file and what it unpacks to below the data root.
+
+    `length` in bytes and `sha256` are None and "" where no source states them; `about` is what else is said of its
+    size, `unpacked` roughly the bytes of its content. An archive is unpacked `into` a folder of the data root, by
+    default that of `unpacks_to`. What cannot be fetched by a program says `by_hand` what to do.
+    """
 
     url: str
     unpacks_to: str
-    size: str = "size not stated"
+    length: int | None = None
+    sha256: str = ""
+    about: str = ""
+    unpacked: int | None = None
+    into: str | None = None
+    by_hand: str = ""
+
+    @property
+    def size(self) -> str:
+        """Its size as a person reads it."""
+        stated = [as_text(self.length)] if self.length or not self.about else []
+        return ", ".join([*stated, self.about] if self.about else stated)
+
+    @property
+    def folder(self) -> str:
+        """The folder of the data root that the content of the archive belongs into."""
+        return str(Path(self.unpacks_to).parent) if self.into is None else self.into
 
 
 @dataclass(frozen=True)
@@ -44,18 +67,29 @@ class KnownDataset:
     num_shots: str = ""  # published file of class counts
 
 
+# Bytes and checksums of COCO and LVIS v1 are those of tensorflow/datasets (coco.txt, lvis/checksums.tsv).
 _COCO_IMAGES = (
-    Download("http://images.cocodataset.org/zips/train2017.zip", "coco/train2017", "18 GB"),
-    Download("http://images.cocodataset.org/zips/val2017.zip", "coco/val2017", "1 GB"),
+    Download(
+        url="http://images.cocodataset.org/zips/train2017.zip",
+        unpacks_to="coco/train2017",
+        length=19_336_861_798,
+        sha256="69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+    ),
+    Download(
+        url="http://images.cocodataset.org/zips/val2017.zip",
+        unpacks_to="coco/val2017",
+        length=815_585_330,
+        sha256="4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+    ),
 )
 _LVIS = "https://dl.fbaipublicfiles.com/LVIS"
 _SHOTS = "https://github.com/Megvii-BaseDetection/DisAlign/releases/download/LVIS"
-_SHOTS_V1 = Download(f"{_SHOTS}/num_shots_v1.0.json", "lvis/num_shots_v1.0.json")
-_SHOTS_V05 = Download(f"{_SHOTS}/num_shots_v0.5.npy", "lvis/num_shots_v0.5.npy")
+_SHOTS_V1 = Download(url=f"{_SHOTS}/num_shots_v1.0.json", unpacks_to="lvis/num_shots_v1.0.json")
+_SHOTS_V05 = Download(url=f"{_SHOTS}/num_shots_v0.5.npy", unpacks_to="lvis/num_shots_v0.5.npy")
 
 
-def _lvis(json_name: str, version: str, size: str) -> KnownDataset:
-    zipped = Download(f"{_LVIS}/{json_name}.json.zip", f"lvis/{json_name}.json", size)
+def _lvis(json_name: str, version: str, **facts: Any) -> KnownDataset:
+    zipped = Download(url=f"{_LVIS}/{json_name}.json.zip", unpacks_to=f"lvis/{json_name}.json", **facts)
     shots = _SHOTS_V1 if version == "v1" else _SHOTS_V05
     return KnownDataset(
         annotations=zipped.unpacks_to,
@@ -70,7 +104,13 @@ def _lvis(json_name: str, version: str, size: str) -> KnownDataset:
 
 def _coco(split: str) -> KnownDataset:
     annotations = f"coco/annotations/instances_{split}2017.json"
-    zipped = Download("http://images.cocodataset.org/annotations/annotations_trainval2017.zip", annotations, "241 MB")
+    zipped = Download(
+        url="http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
+        unpacks_to=annotations,
+        length=252_907_541,
+        sha256="113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
+        into="coco",
+    )
     images = [download for download in _COCO_IMAGES if split in download.url]
     return KnownDataset(annotations, f"coco/{split}2017", "coco", 80, "coco_2017", (zipped, *images))
 
@@ -78,15 +118,31 @@ def _coco(split: str) -> KnownDataset:
 def _objects365(split: str) -> KnownDataset:
     """Objects365 v2, whose page asks for a registration; `trainval` is what `docs/eva02.md` says how to join."""
     annotations = f"objects365/zhiyuan_objv2_{split}.json"
-    page = Download("https://www.objects365.org/download.html", annotations)
+    page = Download(
+        url="https://www.objects365.org/download.html",
+        unpacks_to=annotations,
+        by_hand="its page asks for a registration: fetch it there in a browser, and unpack it as docs/eva02.md says",
+    )
     return KnownDataset(annotations, "objects365", "coco", 365, "", (page,))
 
 
 KNOWN: dict[str, KnownDataset] = {
-    "lvis_v1_train": _lvis("lvis_v1_train", "v1", "350 MB, 1.1 GB unpacked"),
-    "lvis_v1_val": _lvis("lvis_v1_val", "v1", "size not stated"),
-    "lvis_v0.5_train": _lvis("lvis_v0.5_train", "v0.5", "size not stated"),
-    "lvis_v0.5_val": _lvis("lvis_v0.5_val", "v0.5", "size not stated"),
+    "lvis_v1_train": _lvis(
+        "lvis_v1_train",
+        "v1",
+        length=350_264_821,
+        sha256="334a4caa374030a7817cf050364525e910f7960f9b6968cef47cffbf3893f8ba",
+        about="1.1 GB unpacked",
+        unpacked=1_100_000_000,
+    ),
+    "lvis_v1_val": _lvis(
+        "lvis_v1_val",
+        "v1",
+        length=64_026_968,
+        sha256="5cae9a3c79aadb667550c2b5dcf7f4d86e059a41ec91ef690225b667e28e9ba5",
+    ),
+    "lvis_v0.5_train": _lvis("lvis_v0.5_train", "v0.5"),
+    "lvis_v0.5_val": _lvis("lvis_v0.5_val", "v0.5"),
     "coco_2017_train": _coco("train"),
     "coco_2017_val": _coco("val"),
     "objects365_trainval": _objects365("trainval"),

@@ -24,7 +24,9 @@ IGNORE = 255
 MOST_CLASSES = 255  # that 8 bits hold beside IGNORE
 EXAMPLES = 3
 ADE20K = Download(
-    "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip", "ADEChallengeData2016", "about 1 GB"
+    url="http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
+    unpacks_to="ADEChallengeData2016",
+    about="about 1 GB",
 )
 
 

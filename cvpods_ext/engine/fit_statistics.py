@@ -12,7 +12,7 @@ from torch import nn
 from cvpods_ext.config.experiment import Experiment
 from cvpods_ext.engine.checkpoint import CheckpointFolder
 from cvpods_ext.engine.earlier_run import put_back, starting_over
-from cvpods_ext.engine.init_run import initial_weights, save_config
+from cvpods_ext.engine.init_run import initial_file, initial_weights, save_config
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.modeling.calibration import AccumulatesStatistics, FittedCalibration
 from cvpods_ext.runtime import dist
@@ -41,7 +41,7 @@ def fit_statistics(experiment: Experiment, device: torch.device, resume: bool = 
             "schedule.fit='statistics' fits a calibration such as LogN, and net.py builds none: "
             "set schedule.fit='gradient'"
         )
-    if not initial_weights(model, experiment):
+    if not initial_weights(model, experiment, initial_file(experiment)):
         raise ConfigError("schedule.fit='statistics' needs the weights of a trained model: name it in model.init")
     with ExitStack() as owned:
         if dist.is_main():

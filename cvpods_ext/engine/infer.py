@@ -15,11 +15,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from cvpods_ext.config import published_weights
 from cvpods_ext.config.experiment import Experiment
 from cvpods_ext.engine.checkpoint import CheckpointFolder
 from cvpods_ext.engine.identity import identity
 from cvpods_ext.errors import WeightsError
 from cvpods_ext.modeling.losses.base import ClassificationLoss
+from cvpods_ext.modeling.weights.addresses import is_address
+from cvpods_ext.modeling.weights.fetch import obtain
 from cvpods_ext.modeling.weights.load import load_into
 from cvpods_ext.modeling.weights.reader import read
 from cvpods_ext.runtime import dist
@@ -30,13 +33,21 @@ from cvpods_ext.tasks.task import Predictions, Task, find
 
 logger = logging.getLogger(__name__)
 
+PUBLISHED = "published"  # in place of a file: the weights that others published for the experiment
 _FINISHING_THREADS = 4
 _IMAGES_WAITING = 16  # bounds what is finished but not written, or computed but not finished
 
 
 def weights_to_test(experiment: Experiment, given: str | None) -> Path:
-    """The file that pods_test loads: the one given, else the experiment's own newest. WeightsError if there is none."""
-    if given:
+    """The file that pods_test loads: the one given, else the experiment's own newest. WeightsError if there is none.
+
+    `given` is a path, an address such as hf://owner/repo/file, or "published"; what is not on this machine is fetched.
+    """
+    if given == PUBLISHED:
+        given = published_weights.of(experiment.name).address
+    if given and is_address(given):
+        path = obtain(given, experiment.folder)
+    elif given:
         path = Path(os.path.realpath(Path(given).expanduser()))
     else:
         path = experiment.weights_to_test(CheckpointFolder(experiment.output).weights())
@@ -45,6 +56,7 @@ def weights_to_test(experiment: Experiment, given: str | None) -> Path:
         raise WeightsError(
             f"nothing is trained yet in {experiment.output}: run `pods_train{smoke}` first, or test a file of yours "
             "with --weights FILE"
+            + (", or the published weights with --published" if experiment.name in published_weights.load() else "")
         )
     if not path.is_file():
         raise WeightsError(f"--weights {path} {what_is_at(path)}. Give the path of a .pth, .pkl or .safetensors file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from cvpods_ext.engine.resume_changes import CLASSES, CONFIG, TRAINING_SHA256
 from cvpods_ext.engine.state import TrainingState
 from cvpods_ext.errors import TrainingError, WeightsError
 from cvpods_ext.modeling.frozen_norms import has_frozen_norms, measure_frozen_norms
+from cvpods_ext.modeling.weights.addresses import is_address
+from cvpods_ext.modeling.weights.fetch import obtain
 from cvpods_ext.modeling.weights.load import load_into
 from cvpods_ext.modeling.weights.locate import locate
 from cvpods_ext.modeling.weights.reader import read
@@ -55,15 +58,16 @@ def state_to_continue(checkpoints: CheckpointFolder, options: RunOptions) -> dic
 
 
 def build(experiment: Experiment, task: Task, device: torch.device, fresh: bool) -> tuple[ParallelModel, TrainingState]:
-    """The model on its device and what trains it; `model.init` is loaded only if the run is `fresh`.
+    """The model on its device and what trains it; `model.init` is found or fetched, and loaded, if the run is `fresh`.
 
-    Raises ConfigError or WeightsError, see `initial_weights`.
+    Raises ConfigError, WeightsError or StorageError, see `initial_file`.
     """
     config, schedule = experiment.config, experiment.config.schedule
+    initial = initial_file(experiment) if fresh else None
     torch.manual_seed(config.seed)  # every process builds the same model
     model = experiment.build_model()
     select_trainable(model, config.model.train_only)
-    loaded = not fresh or initial_weights(model, experiment)
+    loaded = not fresh or initial_weights(model, experiment, initial)
     model.to(device).train()
     if schedule.compile:
         compile_backbone(model)
@@ -77,22 +81,32 @@ def build(experiment: Experiment, task: Task, device: torch.device, fresh: bool)
     return parallel, TrainingState(model, optimizer, scaler, average)
 
 
-def initial_weights(model: nn.Module, experiment: Experiment) -> bool:
-    """Load what `model.init` names into `model` and log the load report; returns whether there was anything to load.
+def initial_file(experiment: Experiment) -> Path | None:
+    """The file that `model.init` names, fetched once for all processes if it is an address; None to start from scratch.
 
-    A smoke run goes on from scratch where a pretrained file is absent, since it only shows that the parts fit together;
-    the first stage of a two-stage experiment it does need. Raises WeightsError otherwise.
+    A smoke run fetches nothing and goes on from scratch where a pretrained file is absent, since it only shows that
+    the parts fit together; the first stage of a two-stage experiment it does need. Raises WeightsError otherwise.
     """
     init = experiment.config.model.init
+    if is_address(init) and not experiment.smoke:
+        with dist.main_first():
+            return obtain(init, experiment.folder)
     try:
-        path = locate(init, experiment.folder, smoke=experiment.smoke)
+        return locate(init, experiment.folder, smoke=experiment.smoke)
     except WeightsError:
         if not experiment.smoke or init.startswith("experiment:"):
             raise
         logger.warning("smoke run: %s is not on this machine and is done without", init)
-        path = None
+    return None
+
+
+def initial_weights(model: nn.Module, experiment: Experiment, path: Path | None) -> bool:
+    """Load the file `path` of `model.init` into `model` and log the load report; whether there was anything to load.
+
+    Raises WeightsError for a file that is none, or that fits nowhere.
+    """
     if path is None:
-        logger.info("training from scratch (model.init=%s)", init)
+        logger.info("training from scratch (model.init=%s)", experiment.config.model.init)
         return False
     report = load_into(model, read(path), source=str(path), skip=experiment.config.model.init_skip)
     logger.info("%s", report.summary())

@@ -114,7 +114,8 @@ def load(
 ) -> Model:
     """A model from an experiment folder, or from the name of one in the playground (`list_models`).
 
-    `weights` is a file, by default the newest of the folder's own run, or "none" for a network as net.py starts it.
+    `weights` is a file or an address, by default the newest of the folder's own run; "published" for those that others
+    published for it, which are fetched if they are not here; "none" for a network as net.py starts it.
     `device` is the first GPU by default, else the CPU. `overrides` are settings such as "model.score_threshold=0.5".
     Raises ConfigError or WeightsError.
     """

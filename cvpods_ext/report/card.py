@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cvpods_ext.config import changes
+from cvpods_ext.config import changes, published_weights
 from cvpods_ext.config.experiment import Experiment, load_experiment
 from cvpods_ext.errors import ConfigError
 from cvpods_ext.evaluation.metric_table import Family
@@ -32,6 +32,8 @@ def render(folder: Path) -> str:
     parts = [BEGIN, _changes_table(experiment), *map(to_markdown, _metric_tables(entries))]
     if rules := experiment.config.protocol():
         parts.append(f"Protocol of {rules}.\n")
+    if weights := published_weights.load().get(experiment.name):
+        parts.append(f"Published weights: `{weights.address}`; `--published` takes them.\n")
     parts += [_provenance(entry) for entry in entries if entry.runs]
     if not any(entry.runs for entry in entries):
         parts.append("Not measured yet: `pods_train`, then `pods_test`.\n")

@@ -9,11 +9,13 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 
 T = TypeVar("T")
@@ -37,6 +39,21 @@ def progress_bar(disable: bool = False) -> Progress:
         TextColumn("{task.fields[note]}"),
         console=out,
         transient=False,
+        disable=disable or not out.is_terminal,
+    )
+
+
+def byte_bar(disable: bool = False) -> Progress:
+    """A bar of bytes with speed and remaining time; silent when stderr is not a terminal."""
+    out = console()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+        console=out,
         disable=disable or not out.is_terminal,
     )
 

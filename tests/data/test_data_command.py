@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import sys
 
 import pytest
@@ -36,7 +37,8 @@ def run(monkeypatch, capsys):
 def test_help_ends_in_examples(run):
     status, out, _ = run("--help")
     assert status == 0
-    assert out.index("examples:") > out.index("doctor | num-shots | stats | label-maps | synth | synth-classes")
+    commands = "doctor | download | num-shots | stats | label-maps | synth | synth-classes"
+    assert out.index("examples:") > out.index(commands)
     assert "pods_data doctor my_train.json --images my_images" in out
 
 
@@ -65,6 +67,28 @@ def test_doctor_in_an_experiment_folder_checks_what_it_needs(run, tmp_path, monk
     assert "lvis_v0.5_train" in out
     assert "lvis_v0.5_val" in out
     assert "lvis_v1" not in out
+
+
+@pytest.mark.parametrize(("offline", "level"), [("1", "problem"), ("0", "note")])
+def test_absent_weights_at_an_address_are_a_problem_only_where_nothing_may_be_fetched(
+    run, tmp_path, monkeypatch, offline, level
+):
+    monkeypatch.setenv("PODS_DATASETS", str(shared("data/datasets")))
+    monkeypatch.setenv("PODS_OFFLINE", offline)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "config.py").write_text(
+        "from cvpods_ext.config.bases import MASK_RCNN_LVIS05 as BASE\n"
+        "from cvpods_ext.config import override\nconfig = override(BASE, model=dict(init='hf://a/b/absent.pth'))\n"
+    )
+    (tmp_path / "net.py").write_text("")
+    status, out, _ = run("doctor")
+    assert status == (level == "problem")
+    assert re.search(rf"{level} +model\.init +the weights 'hf://a/b/absent\.pth' are not on this machine", out)
+
+
+def test_doctor_says_which_command_fetches_what_is_missing(run):
+    status, out, _ = run("doctor", "coco_2017_val")
+    assert (status, "`pods_data download NAME` fetches" in out) == (1, True)
 
 
 def test_doctor_misses_the_weights_that_training_starts_from(run, tmp_path, monkeypatch):

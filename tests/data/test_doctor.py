@@ -40,9 +40,10 @@ def test_an_empty_root_lists_every_file_with_its_address(tmp_path):
     found = {finding.subject: finding for finding in doctor.examine("lvis_v1_train", ".")}
     assert found["lvis/lvis_v1_train.json"].level == "problem"
     assert (
-        "https://dl.fbaipublicfiles.com/LVIS/lvis_v1_train.json.zip (350 MB" in found["lvis/lvis_v1_train.json"].remedy
+        "https://dl.fbaipublicfiles.com/LVIS/lvis_v1_train.json.zip (350.3 MB, 1.1 GB unpacked"
+        in found["lvis/lvis_v1_train.json"].remedy
     )
-    assert "zips/train2017.zip (18 GB)" in found["coco/train2017"].remedy
+    assert "zips/train2017.zip (19.3 GB)" in found["coco/train2017"].remedy
     assert found["lvis/num_shots_v1.0.json"].level == "note"
     assert "num_shots_v1.0.json" in found["lvis/num_shots_v1.0.json"].remedy
 
@@ -70,7 +71,7 @@ def test_missing_coco_photos_name_the_archive(tmp_path):
     (tmp_path / "coco" / "val2017").mkdir()
     problem = only_problem(doctor.examine("lvis_v1_train", "."))
     assert "32 of 32 images are not in" in problem.text
-    assert "val2017.zip (1 GB); it unpacks to" in problem.remedy
+    assert "val2017.zip (815.6 MB); it unpacks to" in problem.remedy
 
 
 def test_broken_annotations_and_images_are_reported(tmp_path):

@@ -32,6 +32,12 @@ def test_a_card_shows_changes_measured_and_published_numbers(experiment):
     assert "images 100" in text
 
 
+def test_a_card_gives_the_address_of_published_weights(experiment, tmp_path):
+    assert "Published weights" not in card.render(experiment)
+    folder = write_experiment(tmp_path / "mask_rcnn.res50.fpn.coco.multiscale.1x", CONFIG)
+    assert "Published weights: `detectron2://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x/" in card.render(folder)
+
+
 def test_a_card_states_the_protocol_of_a_known_test_set(experiment):
     assert "Protocol of LVIS: the best 300 detections of an image count; evaluated are in each image" in card.render(
         experiment

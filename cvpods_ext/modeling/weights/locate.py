@@ -1,75 +1,69 @@
-"""From `model.init` of a config to a file on this machine, without a download behind the user's back."""
+"""From `model.init` of a config to a file on this machine; see `fetch` for what is not here yet."""
 
 from __future__ import annotations
 
 import difflib
 import os
 from pathlib import Path
-from urllib.parse import urlparse
 
+from cvpods_ext.config import published_weights
 from cvpods_ext.config.experiment import output_folder
 from cvpods_ext.errors import WeightsError
+from cvpods_ext.modeling.weights import hub
+from cvpods_ext.modeling.weights.addresses import cache_candidates, hub_file, is_address, place_for, url_of
 from cvpods_ext.runtime.files import what_is_at
 
-DETECTRON2_URL = "https://dl.fbaipublicfiles.com/detectron2/"
 _SCRATCH = "or start from scratch with model.init=none"
 
 
 def locate(init: str, experiment_folder: str | Path, smoke: bool = False) -> Path | None:
-    """The file that `init` means, or None for "none" and "".
+    """The file that `init` means, or None for "none" and ""; nothing is downloaded.
 
-    `init` is a path (relative to the experiment folder, else to the current one), `detectron2://...`, a URL of a file
-    that is already in a cache, or `experiment:<name>` for the final weights of a neighbouring experiment, of its smoke
-    run if this is a `smoke` run. WeightsError says where was looked and which command or download mends it.
+    `init` is a path (relative to the experiment folder, else to the current one), an address (`hf://owner/repo/file`,
+    `detectron2://...`, `https://...`) whose file is already in a cache, or `experiment:<name>` for the final weights of
+    a neighbouring experiment, of its smoke run if this is a `smoke` run. WeightsError says where was looked and which
+    command or download mends it.
     """
     folder = Path(os.path.realpath(experiment_folder))
     if init in ("", "none"):
         return None
     if init.startswith("experiment:"):
         return _experiment(init.removeprefix("experiment:"), folder, smoke)
-    if url := url_of(init):
-        return _cached(init, url)
+    if is_address(init):
+        return find_cached(init) or _absent(init)
     return _local(init, folder)
 
 
-def url_of(init: str) -> str | None:
-    """The download address behind `init`, or None where it is no address."""
-    if init.startswith("detectron2://"):
-        return DETECTRON2_URL + init.removeprefix("detectron2://")
-    return init if init.startswith(("http://", "https://")) else None
-
-
-def cache_candidates(url: str) -> list[Path]:
-    """Where the file of `url` may lie: $PODS_WEIGHTS, the caches of detectron2 and cvpods, and last our own."""
-    relative = Path(urlparse(url).path.lstrip("/"))
-    home = Path.home()
-    candidates = []
-    if own := os.environ.get("PODS_WEIGHTS"):
-        without_host = Path(*relative.parts[1:]) if len(relative.parts) > 1 else relative
-        candidates += [Path(own) / part for part in (relative, without_host, Path(relative.name))]
-    for cache in (
-        os.environ.get("FVCORE_CACHE"),  # detectron2's own variable
-        home / ".torch/iopath_cache",
-        home / ".torch/fvcore_cache",
-        os.environ.get("CVPODS_CACHE"),
-        home / ".torch/cvpods_cache",
-        Path(os.environ.get("XDG_CACHE_HOME", home / ".cache")) / "cvpods_ext/weights",
-    ):
-        if cache:
-            candidates.append(Path(cache) / relative)
-    return list(dict.fromkeys(candidates))
-
-
-def _cached(init: str, url: str) -> Path:
-    candidates = cache_candidates(url)
-    for candidate in candidates:
+def find_cached(init: str) -> Path | None:
+    """The file of an address where it lies on this machine: put there by hand, or by us or another program."""
+    url = url_of(init)
+    assert url is not None, init
+    for candidate in cache_candidates(url):
         if candidate.is_file():
             return candidate
-    looked = "\n".join(f"  {candidate}" for candidate in candidates)
+    on_hub = hub_file(init)
+    return hub.cached(on_hub) if on_hub else None
+
+
+def by_hand(url: str) -> str:
+    """What to do where the file of `url` cannot be downloaded here."""
+    place = cache_candidates(url)[-1] if hub_file(url) else place_for(url)
+    mirror = "; a mirror of Hugging Face is named by HF_ENDPOINT" if hub_file(url) else ""
+    return (
+        f"Download {url}\nelsewhere and put it at {place}, "
+        f"or into a folder of yours that PODS_WEIGHTS names, {_SCRATCH}{mirror}"
+    )
+
+
+def _absent(init: str) -> Path:
+    url = url_of(init)
+    assert url is not None, init
+    looked = [f"  {candidate}" for candidate in cache_candidates(url)]
+    if hub_file(init):
+        looked.append("  the cache of huggingface_hub")
     raise WeightsError(
-        f"the weights {init!r} are not on this machine. Looked for\n{looked}\n"
-        f"Run `pods_weights fetch {init}`, or download {url}\nand put it at {candidates[-1]}, "
-        f"or into a folder of yours that PODS_WEIGHTS names, {_SCRATCH}"
+        f"the weights {init!r} are not on this machine. Looked for\n" + "\n".join(looked) + "\n"
+        f"pods_train fetches them when it starts, `pods_weights fetch {init}` now. {by_hand(url)}"
     )
 
 
@@ -103,6 +97,11 @@ def _experiment(name: str, folder: Path, smoke: bool) -> Path:
         raise WeightsError(
             f"{folder.name} starts from {name}, which has not been trained yet ({final} is absent). Train it first:\n"
             f"  cd {os.path.relpath(other, folder)} && pods_train {flags}\n"
-            f"or give a file with model.init=<path>, {_SCRATCH}"
+            f"or give a file with model.init=<path>, {_published(name)}{_SCRATCH}"
         )
     return final
+
+
+def _published(name: str) -> str:
+    found = published_weights.load().get(Path(name).name)
+    return f"or start from its published weights with model.init={found.address}, " if found else ""

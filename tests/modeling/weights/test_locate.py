@@ -3,7 +3,8 @@
 import pytest
 
 from cvpods_ext.errors import WeightsError
-from cvpods_ext.modeling.weights.locate import cache_candidates, locate
+from cvpods_ext.modeling.weights.addresses import place_for
+from cvpods_ext.modeling.weights.locate import locate
 
 ZOO = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
 
@@ -11,7 +12,8 @@ ZOO = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """A machine without any weights."""
-    for name in ("PODS_WEIGHTS", "CVPODS_CACHE", "FVCORE_CACHE", "XDG_CACHE_HOME", "PODS_OUTPUT"):
+    caches = ("PODS_WEIGHTS", "CVPODS_CACHE", "FVCORE_CACHE", "XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME", "HF_HUB_CACHE")
+    for name in (*caches, "PODS_OUTPUT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     return tmp_path / "home"
@@ -72,8 +74,8 @@ def test_absent_zoo_weights_name_the_download_and_the_place_to_put_them(home, tm
         locate(ZOO, tmp_path)
     message = str(caught.value)
     url = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-50.pkl"
-    target = cache_candidates(url)[-1]
-    assert f"download {url}\nand put it at {target}" in message
+    target = place_for(url)
+    assert f"Download {url}\nelsewhere and put it at {target}" in message
     assert f"pods_weights fetch {ZOO}" in message
     assert "model.init=none" in message
     assert str(home / ".torch/iopath_cache/detectron2") in message

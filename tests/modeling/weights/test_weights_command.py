@@ -163,7 +163,8 @@ def test_mistakes_end_with_status_2_one_message_and_no_file(command, tmp_path, a
 def test_fetch_puts_a_file_where_locate_finds_it(command, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("PODS_WEIGHTS", raising=False)
+    for name in ("PODS_WEIGHTS", "PODS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
     save("w.pth", w=torch.ones(1))
     (tmp_path / "page.pth").write_text("<html>not found, but with status 200</html>")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
@@ -182,4 +183,4 @@ def test_fetch_puts_a_file_where_locate_finds_it(command, tmp_path, monkeypatch)
     finally:
         server.shutdown()
         server.server_close()
-    assert [path.name for path in (tmp_path / "cache/cvpods_ext/weights").iterdir()] == ["w.pth"]
+    assert [path.name for path in (tmp_path / "cache/cvpods_ext/weights/127.0.0.1").iterdir()] == ["w.pth"]
