@@ -14,7 +14,7 @@ from cvpods_ext.errors import ConfigError
 if TYPE_CHECKING:
     from cvpods_ext.report.runs import Entry
     from cvpods_ext.report.table import Table
-    from cvpods_ext.report.task_report import Request
+    from cvpods_ext.report.task_report import PagePart, Request
 
 EXAMPLES = """\
   pods_compare                                everything below the current folder
@@ -40,7 +40,10 @@ def main() -> None:
     flags.add_argument("--wide", action="store_true", help="on the terminal, also rows and columns without numbers")
     flags.add_argument("--intervals", action="store_true", help="resample the predictions on disk: how sure is it?")
     flags.add_argument(
-        "--reference", default="", metavar="NAME", help="intervals of differences to this row (default: first)"
+        "--reference",
+        default="",
+        metavar="NAME",
+        help="intervals of differences to this row (default: the plain model, else the first)",
     )
     flags.add_argument("--resamples", type=int, default=1000, metavar="N", help="for --intervals (default: 1000)")
     flags.add_argument("--html", type=Path, metavar="FILE", help="write a page, with intervals and errors")
@@ -54,7 +57,6 @@ def main() -> None:
 def _run(arguments: argparse.Namespace, own_flags: Mapping[str, str]) -> None:
     """`own_flags` are the flags that some tasks have for themselves: name in `arguments` -> task."""
     from cvpods_ext.report.compare import tables
-    from cvpods_ext.report.html import render
     from cvpods_ext.report.runs import collect
     from cvpods_ext.report.task_report import find
     from cvpods_ext.runtime.files import write_text
@@ -76,9 +78,24 @@ def _run(arguments: argparse.Namespace, own_flags: Mapping[str, str]) -> None:
         details = find(request.entries[0].task).open(request)
         built += details.intervals()
         if arguments.html:
-            write_text(arguments.html, render(request.title, built, details.page()))
+            write_text(arguments.html, _page(request, built, details.page()))
             print(f"{arguments.html}: {arguments.html.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
     _show(built, arguments.format or _format_of(arguments.out), arguments.out, arguments.wide)
+
+
+def _page(request: Request, built: Sequence[Table], part: PagePart) -> str:
+    """The page of a request: its picture, the tables, what the task adds, and what the runs were."""
+    from dataclasses import replace
+
+    from cvpods_ext.report.html import render, table_html
+    from cvpods_ext.report.interval_tables import DIFFERENCES, INTERVALS
+    from cvpods_ext.report.overview import overview
+    from cvpods_ext.report.run_details import loss_curves, runs_table
+
+    values = next((one for one in built if one.title.endswith(INTERVALS)), built[0])
+    differences = next((one for one in built if DIFFERENCES in one.title), None)
+    runs = loss_curves(request.entries) + table_html(runs_table(request.entries))
+    return render(request.title, built, replace(part, body=part.body + runs), lead=overview(values, differences))
 
 
 def _require_row(name: str, entries: Sequence[Entry]) -> None:
@@ -111,7 +128,7 @@ def _show(tables: Sequence[Table], style: str, out: Path | None, wide: bool) -> 
     if style == "terminal" and out is None:
         print_tables(tables if wide else list(map(measured_only, tables)))
         return
-    text = "\n".join(RENDERERS["markdown" if style == "terminal" else style](table) for table in tables)
+    text = RENDERERS["markdown" if style == "terminal" else style](*tables)
     if out is None:
         sys.stdout.write(text)
     else:

@@ -1,8 +1,8 @@
 """The comparison table: measured and published numbers side by side, each in columns of their own.
 
 "-" is unmeasured, "n/a" a group without ground truth; several runs show their mean and range; the best of a column is
-marked among rows that were measured under the same conditions. What is a metric, and which of two values is better, the
-metric table of the task says.
+marked among rows that were measured under the same conditions, if the range of its runs lies beyond all others. What is
+a metric, and which of two values is better, the metric table of the task says.
 """
 
 from __future__ import annotations
@@ -144,9 +144,10 @@ def measured_cell(entry: Entry, family: str, metric: Metric) -> Cell:
         return Cell(NO_GROUND_TRUTH)
     mean = sum(numbers) / len(numbers)
     text = metric.format(mean)
-    if len(numbers) > 1:
-        text += f" [{metric.format(min(numbers))}, {metric.format(max(numbers))}]"
-    return Cell(text, mean)
+    if len(numbers) == 1:
+        return Cell(text, mean)
+    text += f" [{metric.format(min(numbers))}, {metric.format(max(numbers))}]"
+    return Cell(text, mean, low=min(numbers), high=max(numbers))
 
 
 def published_cell(record: Published | None, family: str, metric: Metric) -> Cell:
@@ -169,7 +170,7 @@ def _notes(rows: Rows, eligible: Sequence[bool]) -> list[str]:
     """Sources of what is published, and every reason not to compare two numbers of the table."""
     notes = _same_weights(rows.entries)
     if any(len(entry.runs) > 1 for entry in rows.entries):
-        notes.append("several runs: mean [lowest, highest]")
+        notes.append("several runs: mean [lowest, highest]; bold where that range lies beyond all others")
     for entry in rows.entries:
         if entry.superseded:
             same = "detections" if entry.runs[0].is_imported else "seed or weights"

@@ -17,8 +17,8 @@ from cvpods_ext.report.task_report import PagePart
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def render(title: str, tables: Sequence[Table], part: PagePart | None = None) -> str:
-    """The page."""
+def render(title: str, tables: Sequence[Table], part: PagePart | None = None, lead: str = "") -> str:
+    """The page; `lead` is HTML between title and tables."""
     part = part or PagePart()
     style = files("cvpods_ext.report").joinpath("page.css").read_text(encoding="utf-8")
     data = "" if part.data is None else f'<script type="application/json" id="data">{json_in_html(part.data)}</script>'
@@ -28,7 +28,7 @@ def render(title: str, tables: Sequence[Table], part: PagePart | None = None) ->
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{style}</style></head><body><h1>{escape(title)}</h1>"
-        f"{''.join(map(table_html, tables))}{part.body}{data}{script}</body></html>\n"
+        f"{lead}{''.join(map(table_html, tables))}{part.body}{data}{script}</body></html>\n"
     )
     return page.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair in a name has no encoding
 

@@ -9,14 +9,26 @@ from cvpods_ext.evaluation.intervals import ClassEffect, Difference, Interval, R
 from cvpods_ext.report.table import NO_GROUND_TRUTH, UNMEASURED, Cell, Table
 
 CLASSES_SHOWN = 10
+PLAIN = "plain"  # in the name of a model without any long-tail method
+INTERVALS, DIFFERENCES = ", intervals", ", differences to "  # in titles
 DIGITS = 1  # of percent; more would show noise
 
 
 def reference_position(labels: Sequence[str], reference: str) -> int:
-    """The position of the label that others are compared with, "" for the first. ConfigError for an unknown one."""
+    """The position of the label that others are compared with, "" for the natural one.
+
+    That is the only plain model, by its name or because all of its name's words are in every other one; else the first.
+    ConfigError for an unknown label.
+    """
     if reference and reference not in labels:
         raise ConfigError(f"--reference {reference} is none of the compared experiments: {', '.join(labels)}")
-    return labels.index(reference) if reference else 0
+    if reference:
+        return labels.index(reference)
+    words = [set(label.split(" ")[0].split(".")) for label in labels]
+    plain = [i for i, own in enumerate(words) if PLAIN in own] or [
+        i for i, own in enumerate(words) if all(own <= other for other in words)
+    ]
+    return plain[0] if len(plain) == 1 else 0
 
 
 def interval_table(
@@ -24,7 +36,7 @@ def interval_table(
 ) -> Table:
     """A row for each label with its intervals; `method` says how they were made."""
     return Table(
-        title=f"{title}, intervals",
+        title=f"{title}{INTERVALS}",
         header=("experiment", *metrics),
         rows=tuple((Cell(label), *(_cell(values[name]) for name in metrics)) for label, values in found),
         notes=(method,),  # no best is marked: the differences say whether there is one
@@ -49,7 +61,7 @@ def difference_table(
             resolvable = Cell(f"{one.resolvable:.{DIGITS}f}", one.resolvable)
             rows.append((Cell(label), Cell(name), Cell(one.verdict), _cell(one.interval, sign="+"), resolvable))
     return Table(
-        title=f"{title}, differences to {base}",
+        title=f"{title}{DIFFERENCES}{base}",
         header=("experiment", "metric", "verdict", "difference", "resolvable"),
         rows=tuple(rows),
         text_columns=3,
@@ -122,4 +134,4 @@ def _cell(interval: Interval | None, sign: str = "") -> Cell:
     if interval is None:
         return Cell(NO_GROUND_TRUTH)
     value, low, high = (f"{v:{sign}.{DIGITS}f}" for v in (interval.value, interval.low, interval.high))
-    return Cell(f"{value} [{low}, {high}]", interval.value)
+    return Cell(f"{value} [{low}, {high}]", interval.value, low=interval.low, high=interval.high)

@@ -31,11 +31,13 @@ NO_GROUND_TRUTH = "n/a"
 
 @dataclass(frozen=True)
 class Cell:
-    """Text to show; `value` is the exact number where there is one."""
+    """Text to show; `value` is the exact number where there is one, `low` and `high` are its interval or range."""
 
     text: str
     value: float | None = None
     best: bool = False
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,21 +56,30 @@ class Table:
 
 
 def mark_best(rows: Sequence[Sequence[Cell]], metrics: Mapping[int, Metric]) -> list[tuple[Cell, ...]]:
-    """Mark the best value of each column of `metrics` (position -> metric), ties as they are shown.
+    """Mark the best value of each column of `metrics` (position -> metric) where its range is beyond all others.
 
-    The smallest of an error is the best. A column of one number has none.
+    The smallest of an error is the best. A number without a range, as of a single run, is never marked: nobody knows
+    how certain it is. A column of one number has no best.
     """
     marked = [list(row) for row in rows]
     for column, metric in metrics.items():
-        values = (row[column].value for row in marked)
-        shown = [None if value is None else round(value, metric.digits) for value in values]
-        numbers = [value for value in shown if value is not None]
-        if len(numbers) < 2 or metric.higher_is_better is None:
-            continue
-        best = max(numbers) if metric.higher_is_better else min(numbers)
-        for row, value in zip(marked, shown, strict=True):
-            row[column] = replace(row[column], best=value == best)
+        cells = [row[column] for row in marked if row[column].value is not None]
+        if len(cells) > 1 and metric.higher_is_better is not None:
+            for row in marked:
+                others = [cell for cell in cells if cell is not row[column]]
+                row[column] = replace(row[column], best=_is_beyond(row[column], others, metric.higher_is_better))
     return [tuple(row) for row in marked]
+
+
+def _is_beyond(cell: Cell, others: Sequence[Cell], higher: bool) -> bool:
+    """Whether the whole range of a cell is better than the ranges of all `others`, of single numbers the number."""
+    if cell.low is None or cell.high is None:
+        return False
+    if higher:
+        return all(
+            cell.low > high for one in others if (high := one.value if one.high is None else one.high) is not None
+        )
+    return all(cell.high < low for one in others if (low := one.value if one.low is None else one.low) is not None)
 
 
 def to_terminal(table: Table, width: int) -> Group:
@@ -100,17 +111,32 @@ def fitted(table: Table, width: int) -> Table:
     if _width([max(map(len, column)) for column in _texts(table)]) <= width:
         return table
     header = tuple(name.replace("published ", "publ. ") for name in table.header)
-    names = [row[0].text.split(".") for row in table.rows]
-    start = _shared([name[:-1] for name in names])
-    end = _shared([name[len(start) + 1 :][::-1] for name in names])[::-1]
-    if len(names) < 2 or not start + end:
+    full = [row[0].text for row in table.rows]
+    start, end = _shared_ends(full)
+    if len(full) < 2 or not start + end:
         return replace(table, header=header)
-    short = [".".join(name[len(start) : len(name) - len(end)]) for name in names]
-    short = [f"{'…' if start else ''}{text}{'…' if end else ''}" for text in short]
+    short = short_names(full)
     rows = tuple((replace(row[0], text=text), *row[1:]) for text, row in zip(short, table.rows, strict=True))
     left_out = [f"begin with {'.'.join(start)}."] if start else []
     left_out += [f"end in .{'.'.join(end)}"] if end else []
     return replace(table, header=header, rows=rows, notes=(f"names {' and '.join(left_out)}", *table.notes))
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """The names without the words between dots that all begin or end with; "…" stands where some are left out."""
+    start, end = _shared_ends(names)
+    if len(names) < 2 or not start + end:
+        return list(names)
+    words = [name.split(".") for name in names]
+    short = [".".join(name[len(start) : len(name) - len(end)]) for name in words]
+    return [f"{'…' if start else ''}{text}{'…' if end else ''}" for text in short]
+
+
+def _shared_ends(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words that all names begin with, and those that all end with; something of every name remains."""
+    words = [name.split(".") for name in names]
+    start = _shared([name[:-1] for name in words])
+    return start, _shared([name[len(start) + 1 :][::-1] for name in words])[::-1]
 
 
 def _shared(names: Sequence[Sequence[str]]) -> list[str]:
@@ -181,14 +207,29 @@ def to_markdown(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_csv(table: Table) -> str:
-    """Exact numbers, one row a record; the title is a first column, so that several tables can be concatenated."""
+def to_csv(*tables: Table) -> str:
+    """Exact numbers, one row a record, one header for all `tables`: their titles are the first column.
+
+    A column with intervals or ranges is followed by their ends, "<name> low" and "<name> high". What a table does not
+    have stays empty.
+    """
+    columns: dict[str, None] = {}
+    records = []
+    for table in tables:
+        ranged = {i for i in range(len(table.header)) if any(row[i].low is not None for row in table.rows)}
+        for i, name in enumerate(table.header):
+            columns |= dict.fromkeys((name, f"{name} low", f"{name} high") if i in ranged else (name,))
+        for row in table.rows:
+            record = {"": _escape_csv(table.title)}
+            for i, (name, cell) in enumerate(zip(table.header, row, strict=True)):
+                record[name] = _escape_csv(cell.text) if cell.value is None else repr(cell.value)
+                if i in ranged and cell.low is not None:
+                    record |= {f"{name} low": repr(cell.low), f"{name} high": repr(cell.high)}
+            records.append(record)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("table", *map(_escape_csv, table.header)))
-    for row in table.rows:
-        cells = (_escape_csv(cell.text) if cell.value is None else repr(cell.value) for cell in row)
-        writer.writerow((_escape_csv(table.title), *cells))
+    writer.writerow(("table", *map(_escape_csv, columns)))
+    writer.writerows([record.get(name, "") for name in ("", *columns)] for record in records)
     return out.getvalue()
 
 
@@ -217,7 +258,11 @@ def to_latex(table: Table) -> str:
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
-RENDERERS: dict[str, Callable[[Table], str]] = {"markdown": to_markdown, "csv": to_csv, "latex": to_latex}
+def _each(render: Callable[[Table], str]) -> Callable[..., str]:
+    return lambda *tables: "\n".join(map(render, tables))
+
+
+RENDERERS: dict[str, Callable[..., str]] = {"markdown": _each(to_markdown), "csv": to_csv, "latex": _each(to_latex)}
 
 _NARROWEST_NAME = 12
 _PIPE = 240  # characters of a line

@@ -68,29 +68,52 @@ def test_the_terminal_shows_brackets_instead_of_reading_them_as_style(table):
     assert "from <somewhere>" in shown
 
 
-def test_the_best_is_marked_with_ties_as_shown_and_never_alone():
+def ranged(value, low, high):
+    return Cell(f"{value}", value, low=low, high=high)
+
+
+def test_the_best_is_marked_where_its_range_lies_beyond_all_others_and_never_alone():
     rows = [
-        (Cell("x"), Cell("1.0", 1.04), Cell("3.0", 3.0)),
-        (Cell("y"), Cell("1.0", 1.0), Cell("-")),
-        (Cell("z"), Cell("0.9", 0.9), Cell("n/a")),
+        (Cell("x"), ranged(3.0, 2.5, 3.5), ranged(3.0, 2.5, 3.5), ranged(3.0, 2.9, 3.1)),
+        (Cell("y"), ranged(2.0, 1.5, 2.4), ranged(2.0, 1.0, 2.5), Cell("-")),
+        (Cell("z"), Cell("2.4", 2.4), Cell("n/a"), Cell("n/a")),
     ]
-    marked = mark_best(rows, {1: AP, 2: AP})
-    assert [row[1].best for row in marked] == [True, True, False]
-    assert [row[2].best for row in marked] == [False, False, False]
+    marked = mark_best(rows, {1: AP, 2: AP, 3: AP})
+    assert [row[1].best for row in marked] == [True, False, False]
+    assert not any(row[2].best for row in marked), "the ranges touch"
+    assert not any(row[3].best for row in marked), "a column of one number"
+
+
+def test_a_number_without_a_range_is_never_the_best_but_keeps_others_from_it():
+    assert not any(row[0].best for row in mark_best([(Cell("2.0", 2.0),), (Cell("1.0", 1.0),)], {0: AP}))
+    (one, other) = mark_best([(Cell("2.7", 2.7),), (ranged(3.0, 2.5, 3.5),)], {0: AP})
+    assert not one[0].best
+    assert not other[0].best
 
 
 def test_negative_numbers_can_be_the_best():
-    marked = mark_best([(Cell("-2.0", -2.0),), (Cell("-1.0", -1.0),)], {0: AP})
+    marked = mark_best([(ranged(-2.0, -2.1, -1.9),), (ranged(-1.0, -1.1, -0.9),)], {0: AP})
     assert [row[0].best for row in marked] == [False, True]
 
 
 def test_the_smallest_error_is_the_best_and_an_unknown_metric_has_none():
-    rows = [(Cell("2.0", 2.0), Cell("2.0", 2.0)), (Cell("1.04", 1.04), Cell("1.0", 1.0)), (Cell("1.0", 1.0), Cell("-"))]
+    rows = [(ranged(2.0, 1.9, 2.1), ranged(2.0, 1.9, 2.1)), (ranged(1.0, 0.9, 1.1), ranged(1.0, 0.9, 1.1))]
     error = Metric(name="ECE", description="an error", higher_is_better=False)
     strange = Metric(name="new", description="of another version", higher_is_better=None)
     marked = mark_best(rows, {0: error, 1: strange})
-    assert [row[0].best for row in marked] == [False, True, True], "1.04 and 1.0 are shown alike"
+    assert [row[0].best for row in marked] == [False, True]
     assert not any(row[1].best for row in marked)
+
+
+def test_several_tables_are_one_csv_with_the_ends_of_ranges():
+    first = Table("segm", ("experiment", "AP"), ((Cell("a"), ranged(3.0, 2.5, 3.5)), (Cell("b"), Cell("2.0", 2.0))))
+    second = Table("bbox", ("experiment", "APr"), ((Cell("a"), Cell("-")),))
+    assert list(csv.reader(io.StringIO(to_csv(first, second)))) == [
+        ["table", "experiment", "AP", "AP low", "AP high", "APr"],
+        ["segm", "a", "3.0", "2.5", "3.5", ""],
+        ["segm", "b", "2.0", "", "", ""],
+        ["bbox", "a", "", "", "", "-"],
+    ]
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])

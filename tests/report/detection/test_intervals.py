@@ -13,6 +13,7 @@ from cvpods_ext.evaluation.detection.shards import DETECTIONS
 from cvpods_ext.evaluation.results import Results
 from cvpods_ext.report.detection.intervals import Compared, interval_tables
 from cvpods_ext.report.detection.sources import runs_to_compare
+from cvpods_ext.report.interval_tables import reference_position
 from cvpods_ext.report.predictions_on_disk import shards_of
 from cvpods_ext.report.runs import collect
 
@@ -112,3 +113,11 @@ def test_the_command_shows_verdicts_without_torch(playground, tmp_path):
     text = out.read_text()
     assert r"poor & APr & lower & -" in text
     assert text.count(r"\begin{tabular}") == 4
+
+
+def test_the_plain_model_is_compared_with_if_nobody_chooses_another():
+    assert reference_position(["net.rfs", "net.plain", "net.cos"], "") == 1
+    assert reference_position(["net.rfs.cos.1x", "net.1x", "net.rfs.1x"], "") == 1, "its words are in all others"
+    assert reference_position(["net.rfs", "net.cos"], "") == 0
+    assert reference_position(["a.plain", "b.plain"], "") == 0, "two plain ones"
+    assert reference_position(["net.plain", "net.rfs"], "net.rfs") == 1
