@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cvpods_ext.config import playground
 from cvpods_ext.config.override import apply_overrides, override
 from cvpods_ext.config.schema import Config
 from cvpods_ext.errors import ConfigError
@@ -44,7 +45,10 @@ class Experiment:
 
     @property
     def output(self) -> Path:
-        """`output=` if given, else PODS_OUTPUT/<name>, else outputs/ in the folder; a smoke run has its own."""
+        """`output=` if given, else PODS_OUTPUT/<name>, else outputs/ in the folder; a smoke run has its own.
+
+        An experiment of an installed package writes into outputs/<name> of the current folder instead.
+        """
         return output_folder(self.folder, self.config.output, self.smoke)
 
     @property
@@ -78,7 +82,7 @@ def output_folder(folder: Path, output: str = "", smoke: bool = False) -> Path:
     """Where the experiment in `folder` writes, see `Experiment.output`."""
     if output:
         return Path(os.path.realpath(folder / output))
-    root = os.environ.get("PODS_OUTPUT")
+    root = os.environ.get("PODS_OUTPUT") or ("outputs" if playground.is_installed(folder) else "")
     base = Path(os.path.realpath(root)) / folder.name if root else folder / "outputs"
     return base / "smoke" if smoke else base
 

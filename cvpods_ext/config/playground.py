@@ -1,4 +1,4 @@
-"""Experiments by name: the folders of the playground that lies beside the package."""
+"""Experiments by name: the folders of the playground that lies beside the package, in a wheel inside of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 
 from cvpods_ext.errors import ConfigError
 
-PLAYGROUND = Path(__file__).resolve().parents[2] / "playground"
+_PACKAGE = Path(__file__).resolve().parents[1]
+INSTALLED = _PACKAGE / "_playground"  # setup.py puts it there
+PLAYGROUND = INSTALLED if INSTALLED.is_dir() else _PACKAGE.parent / "playground"
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -35,6 +37,11 @@ def find(name: str | Path) -> Path:
     close = difflib.get_close_matches(text, _folders(), n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(close)}?" if close else "; cvpods_ext.list_models() names all"
     raise ConfigError(f"{text} is neither an experiment folder nor the name of one{hint}")
+
+
+def is_installed(folder: Path) -> bool:
+    """Whether an experiment folder belongs to an installed package, into which nothing is written."""
+    return folder.resolve().is_relative_to(INSTALLED)
 
 
 @cache
