@@ -20,6 +20,7 @@ EXAMPLES = """\
   pods_compare                                everything below the current folder
   pods_compare ..                             all experiments of a playground
   pods_compare A B --intervals                is B better than A? intervals, differences, a verdict
+  pods_compare A B --categories all.csv       every category, those that got worse first
   pods_compare .. --task FAMILY --metrics M,N choose the family of metrics and the columns
   pods_compare .. --format markdown --out table.md
   pods_compare .. --html report.html          curves and pictures of errors, one file that opens offline"""

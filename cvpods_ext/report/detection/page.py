@@ -14,6 +14,7 @@ from cvpods_ext.evaluation.detection.per_category import category_aps
 from cvpods_ext.evaluation.detection.protocol import GROUPS, Curves
 from cvpods_ext.report.charts import against_frequency
 from cvpods_ext.report.class_browser import Browser, Example, legend, script
+from cvpods_ext.report.detection.category_table import object_counts
 from cvpods_ext.report.detection.charts import precision_recall
 from cvpods_ext.report.detection.error_examples import ErrorExample, MatchedRun, error_examples, example_counts
 from cvpods_ext.report.detection.thumbnails import thumbnail
@@ -65,13 +66,12 @@ def group_precision(curves: Curves, members: np.ndarray) -> np.ndarray | None:
 
 
 def _browser(runs: Sequence[PageRun], image_counts: np.ndarray | None) -> Browser:
-    gt, objects = runs[0].matched.gt, runs[0].matched.matches.objects
-    counted = objects.category[(objects.counted & np.uint64(1)) > 0]
+    gt = runs[0].matched.gt
     return Browser(
         runs=[run.label for run in runs],
         names=gt.category_names,
         values=[category_aps(run.curves.precision) for run in runs],
-        counts={"training images": image_counts, "objects": np.bincount(counted, minlength=gt.num_categories)},
+        counts={"training images": image_counts, "objects": object_counts(runs[0].matched.matches)},
         groups=[GROUPS[group] if gt.federated else "" for group in gt.frequency],
         group_titles=GROUP_TITLES,
         one="category",

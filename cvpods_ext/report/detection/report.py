@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cvpods_ext.errors import ConfigError, DataError
 from cvpods_ext.evaluation.detection.metrics import METRICS
-from cvpods_ext.report.table import Table
+from cvpods_ext.report.table import Table, to_csv
 from cvpods_ext.report.task_report import Details, PagePart, Request, TaskReport
+from cvpods_ext.runtime.files import write_text
+from cvpods_ext.runtime.outputs import check_output_file
 
 if TYPE_CHECKING:
     from argparse import _ArgumentGroup
@@ -21,17 +24,21 @@ class DetectionReport(TaskReport):
     """Of detection and instance segmentation."""
 
     def add_flags(self, flags: _ArgumentGroup) -> Sequence[str]:
-        """--iou and --area: other criteria than the official ones."""
+        """--iou and --area: other criteria than the official ones; --categories: all of them as a file."""
         flags.add_argument("--iou", type=float, nargs="+", metavar="T", help="intervals of the AP at these IoUs")
         flags.add_argument(
             "--area", type=float, nargs=2, metavar=("LOW", "HIGH"), help="intervals for objects of this size in pixels"
         )
-        return "iou", "area"
+        flags.add_argument(
+            "--categories", type=Path, metavar="FILE", help="CSV: AP, difference, interval and counts of every category"
+        )
+        return "iou", "area", "categories"
 
     def open(self, request: Request) -> Details:
         """Annotations of the test set, and which detections are on disk. Raises ConfigError or DataError."""
         from cvpods_ext.evaluation.detection.report_data import open_data
 
+        check_output_file("--categories", request.options.get("categories"), (".csv",))
         family = METRICS.family(request.family)
         if family.name != matched_by(request.family):
             raise ConfigError(f"intervals and page are of AP, not of {family.title}: --task {matched_by(family.name)}")
@@ -47,7 +54,8 @@ class DetectionDetails(Details):
 
     def intervals(self) -> list[Table]:
         """Intervals of AP and its frequency groups, differences, and categories. DataError without detections."""
-        from cvpods_ext.report.detection.intervals import interval_tables
+        from cvpods_ext.report.detection.category_table import category_table
+        from cvpods_ext.report.detection.intervals import Drawn, tables_of
         from cvpods_ext.report.detection.sources import runs_to_compare
 
         request, gt, criteria = self.request, self.data.gt, self._criteria()
@@ -55,7 +63,12 @@ class DetectionDetails(Details):
         if not found:
             raise DataError("none of these results has its detections on disk any more; run pods_test again")
         title = f"{request.title}, {criteria.describe()}" if criteria else request.title
-        return interval_tables(title, found, request.reference, request.resamples, gt.federated)
+        made = Drawn.of(found, request.reference, request.resamples)
+        if place := request.options.get("categories"):
+            counts = self.data.train_image_counts
+            rows = (made.labels, made.resampled, made.base, made.matches, counts, gt.federated)
+            write_text(place, to_csv(category_table(title, *rows)))
+        return tables_of(title, made, gt.federated)
 
     def page(self) -> PagePart:
         """Curves, and a table of categories with pictures of errors."""
