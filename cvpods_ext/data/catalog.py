@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cvpods_ext.config import playground
 from cvpods_ext.config.schema import Data, DatasetFiles
 from cvpods_ext.data import category_tables
 from cvpods_ext.data.annotations.annotations import Annotations
@@ -163,7 +164,10 @@ def known(name: str) -> KnownDataset:
 
 
 def data_root(start: Path | str) -> Path:
-    """PODS_DATASETS if set (relative to the current folder), else the nearest `datasets` from `start` upward."""
+    """PODS_DATASETS if set (relative to the current folder), else the nearest `datasets` from `start` upward.
+
+    For an experiment of an installed package it is searched from the current folder upward.
+    """
     configured = os.environ.get("PODS_DATASETS")
     if configured:
         root = Path(configured).expanduser().resolve()
@@ -172,7 +176,7 @@ def data_root(start: Path | str) -> Path:
                 f"PODS_DATASETS={configured} is not a folder; point it at the folder that holds lvis/ and coco/"
             )
         return root
-    start = Path(start).resolve()
+    start = Path.cwd() if playground.is_installed(Path(start)) else Path(start).resolve()
     for folder in (start, *start.parents):
         if (folder / "datasets").is_dir():
             return folder / "datasets"

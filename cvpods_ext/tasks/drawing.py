@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pycocotools.mask as coco_mask
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Colour = tuple[int, int, int]
 
 LEGIBLE_SIDE = 480  # pixels; smaller images are enlarged by a whole factor until the longer side is this long
-MASK_OPACITY = 0.4
+MASK_OPACITY = 0.22  # an object keeps its own colour; the line along its edge has the label's
 GOLDEN_RATIO = 0.6180339887  # steps around the hue circle, so that neighbouring labels differ
 
 
@@ -102,11 +102,14 @@ def decode_rle(rle: dict[str, Any]) -> np.ndarray:
 
 
 def _tint(canvas: Image.Image, mask: np.ndarray, colour: Colour, factor: int) -> Image.Image:
-    """Lay a translucent colour over the mask."""
+    """Lay a translucent colour over the mask, and the full colour along its edge."""
     if mask.shape != (canvas.height // factor, canvas.width // factor):
         raise ValueError(f"a mask of {mask.shape} on an image of {(canvas.height // factor, canvas.width // factor)}")
     stencil = Image.fromarray(np.where(mask, round(255 * MASK_OPACITY), 0).astype(np.uint8))
     canvas.paste(colour, mask=stencil.resize(canvas.size, Image.Resampling.NEAREST))
+    large = stencil.resize(canvas.size, Image.Resampling.NEAREST).point(lambda value: 255 if value else 0)
+    edge = ImageChops.subtract(large, large.filter(ImageFilter.MinFilter(3)))
+    canvas.paste(colour, mask=edge)
     return canvas
 
 

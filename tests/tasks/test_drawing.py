@@ -8,7 +8,7 @@ from PIL import Image
 
 from cvpods_ext.structures import Detections, PolygonMasks, Targets
 from cvpods_ext.tasks.detection_drawing import draw_detections, draw_targets
-from cvpods_ext.tasks.drawing import contact_sheet, label_colour, to_picture
+from cvpods_ext.tasks.drawing import MASK_OPACITY, Shape, contact_sheet, draw_shapes, label_colour, to_picture
 
 NAMES = ["a_class_with_quite_a_long_name", "b"]
 
@@ -39,9 +39,22 @@ def test_small_images_are_enlarged_by_a_whole_factor_and_large_ones_kept():
 def test_the_mask_is_tinted_inside_and_nothing_outside():
     picture = np.asarray(draw_detections(grey(), detections(), NAMES))
     inside = picture[50 * 5 + 2, 40 * 5 + 2]
-    expected = 128 + 0.4 * (np.array(label_colour(1)) - 128)
+    expected = 128 + MASK_OPACITY * (np.array(label_colour(1)) - 128)
     np.testing.assert_allclose(inside, expected, atol=2)
     assert (picture[85 * 5, 70 * 5] == 128).all()
+
+
+def test_the_edge_of_a_mask_has_the_full_colour_and_its_inside_keeps_that_of_the_object():
+    mask = np.zeros((96, 96), dtype=bool)
+    mask[30:60, 20:70] = True
+    drawn = draw_shapes(
+        Image.new("RGB", (96, 96), (128, 128, 128)), [Shape((0, 0, 2, 2), "", (255, 0, 0), mask)], side=96
+    )
+    picture = np.asarray(drawn)
+    assert (picture[30, 40] == (255, 0, 0)).all()
+    assert (picture[45, 69] == (255, 0, 0)).all()
+    assert (picture[29, 40] == 128).all()
+    assert abs(int(picture[45, 45, 2]) - 128) < 40
 
 
 def test_low_scores_are_left_out_and_the_limit_keeps_the_best():
