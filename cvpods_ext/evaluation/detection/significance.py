@@ -14,6 +14,7 @@ from cvpods_ext.evaluation.detection.metrics import BY_FREQUENCY
 from cvpods_ext.evaluation.detection.per_category import category_aps
 from cvpods_ext.evaluation.detection.precision_recall import curves
 from cvpods_ext.evaluation.intervals import (
+    PERCENT,
     ClassEffect,
     Difference,
     Interval,
@@ -47,11 +48,11 @@ def resample(runs: Sequence[MatchTable], draws: Draws, seed: int = 0) -> Resampl
 
 
 def intervals(experiment: Resampled, draws: Draws) -> dict[str, Interval | None]:
-    """AP, APr, APc, APf with intervals; None for a group without annotations."""
+    """AP, APr, APc, APf with intervals within [0, 100]; None for a group without annotations."""
     points = group_means(experiment.point, experiment.frequency)
     mean = experiment.point.mean(axis=0)
     means, spread = resampled_means(experiment.aps, mean, experiment.frequency, draws.categories)
-    return {name: interval(points[:, k], means[:, k], spread[k]) for k, name in enumerate(BY_FREQUENCY)}
+    return {name: interval(points[:, k], means[:, k], spread[k], bounds=PERCENT) for k, name in enumerate(BY_FREQUENCY)}
 
 
 def compare(first: Resampled, second: Resampled, draws: Draws) -> dict[str, Difference | None]:

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -62,3 +64,23 @@ def test_the_csv_has_columns_for_the_ends_of_intervals(found):
     at = header.index("difference poor")
     assert header[at + 1 : at + 3] == ["difference poor low", "difference poor high"]
     assert all(len(row) == len(header) for row in rows)
+
+
+def run(*flags):
+    code = "import sys; from cvpods_ext.cli.compare import main; main(); assert 'torch' not in sys.modules"
+    return subprocess.run([sys.executable, "-c", code, *map(str, flags)], capture_output=True, text=True)
+
+
+def test_the_command_writes_the_file_without_torch(playground, gt, tmp_path):
+    done = run(playground, "--categories", tmp_path / "all.csv", "--html", tmp_path / "page.html", "--resamples", 50)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "all.csv").read_text(encoding="utf-8"))))
+    assert {row["category"] for row in rows} == set(gt.category_names)
+    assert float(rows[0]["difference poor"]) < 0
+    assert 'class="dots-grid"' in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_file_that_cannot_be_written_is_refused_first(playground, tmp_path):
+    done = run(playground, "--categories", tmp_path / "all.xlsx")
+    assert done.returncode == 2
+    assert ".csv" in done.stderr

@@ -40,7 +40,7 @@ def test_intervals_surround_the_measured_values(found, playground):
         for name, cell in zip(table.header[1:], row[1:], strict=True):
             assert cell.value == pytest.approx(measured[name], abs=1e-9)
             value, low, high = numbers(cell.text)
-            assert low <= value <= high
+            assert 0 <= low <= value <= high <= 100
             assert low < high
     assert not any(cell.best for row in table.rows for cell in row)
 
